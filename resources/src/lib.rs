@@ -1,0 +1,18 @@
+//! The kinds of resource, and what they share of the machine.
+//!
+//! Knows the engine's [`Resource`](mgmt_engine::resource::Resource) trait and this machine. Must not know the graph
+//! file's syntax, the schedule, a store, or (from one kind to the next) each other.
+
+pub mod accounts;
+pub mod host;
+pub mod kind;
+pub mod memory;
+pub mod noop;
+pub mod syncs;
+pub mod watches;
+
+pub use host::{Host, HostRef};
+pub use kind::KindInfo;
+
+/// All kinds, in the order `explain` lists them.
+pub static KINDS: &[&KindInfo] = &[&noop::INFO];

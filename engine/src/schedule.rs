@@ -1,0 +1,812 @@
+//! Decides what runs when. Events go in by [`Schedule::step`], actions are pulled by [`Schedule::next`].
+//!
+//! A vertex is looked at when it has something to look at, and all its predecessors are clean; one action is in flight
+//! per vertex. There is no clock, disk, task or lock in here: the same events at the same moments give the same actions.
+//!
+//! What it promises: nothing ready is withheld; an event is never lost; a refresh is never lost and never doubled; a
+//! failure holds back successors and nobody else; a new graph touches only what differs.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::clock::Moment;
+use crate::convergence::Convergence;
+use crate::difference::{Difference, Fate};
+use crate::graph::Graph;
+use crate::id::Id;
+use crate::permits::Permits;
+use crate::report::{Report, Stand, Standing, What};
+use crate::resource::{Applied, Cause, Fault, Ticket};
+pub use crate::vertex::{Deed, Found};
+use crate::vertex::{Next, State, Step, Vertex};
+
+/// How a schedule treats all vertices.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Never apply.
+    pub noop: bool,
+    /// Look at failed vertices again from time to time. For an agent; a batch run just fails.
+    pub recheck: bool,
+    /// Converged means quiet for so long.
+    pub converged: Duration,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A watch says that something may have changed.
+    Raised(Ticket),
+    /// A timer has ticked.
+    Ticked(Ticket),
+    /// A look has ended.
+    Looked(Ticket, Result<Found, Fault>),
+    /// A repair has ended.
+    Applied(Ticket, Result<Applied, Fault>),
+    /// A refresh has ended.
+    Refreshed(Ticket, Result<Applied, Fault>),
+    /// A watch could not be armed, or has failed since.
+    WatchFailed(Ticket, Fault),
+    /// Time has passed.
+    Wake,
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Action {
+    /// To whom.
+    pub ticket: Ticket,
+    /// What.
+    pub deed: Deed,
+    /// Why.
+    pub cause: Cause,
+    /// A look: arm the watch first.
+    pub arm: bool,
+    /// A look: a refresh is pending.
+    pub refresh: bool,
+    /// A repair that may cause refreshes: these must be remembered on disk before it starts.
+    pub owed: Option<Owed>,
+}
+
+/// Vertices that are owed a refresh, or may soon be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owed {
+    /// Rises with every change of the set.
+    pub version: u64,
+    /// Which.
+    pub ids: Vec<Id>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Alarm {
+    Pause,
+    Poll,
+    Recheck,
+    Settle,
+}
+
+/// The schedule of one engine.
+#[derive(Debug)]
+pub struct Schedule {
+    options: Options,
+    vertices: Vec<Vertex>,
+    successors: Vec<Vec<(u32, bool)>>,
+    predecessors: Vec<Vec<u32>>,
+    /// Slot of each vertex of the present graph, by number.
+    slots: Vec<u32>,
+    free: Vec<u32>,
+    freed: Vec<u32>,
+    ready: VecDeque<u32>,
+    alarms: BinaryHeap<Reverse<(Moment, u32, u32, Alarm)>>,
+    permits: Permits,
+    convergence: Convergence,
+    converged: Vec<bool>,
+    reports: Vec<Report>,
+    owed: BTreeSet<Id>,
+    owed_version: u64,
+    busy: usize,
+    running: usize,
+    revision: u64,
+    lives: u32,
+    draining: bool,
+}
+
+impl Schedule {
+    /// A schedule without vertices.
+    pub fn new(options: Options) -> Self {
+        Self {
+            options,
+            vertices: Vec::new(),
+            successors: Vec::new(),
+            predecessors: Vec::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            freed: Vec::new(),
+            ready: VecDeque::new(),
+            alarms: BinaryHeap::new(),
+            permits: Permits::default(),
+            convergence: Convergence::new(options.converged),
+            converged: Vec::new(),
+            reports: Vec::new(),
+            owed: BTreeSet::new(),
+            owed_version: 0,
+            busy: 0,
+            running: 0,
+            revision: 1,
+            lives: 0,
+            draining: false,
+        }
+    }
+
+    /// Takes in an event.
+    pub fn step(&mut self, event: Event, now: Moment) {
+        match event {
+            Event::Raised(ticket) => self.raise(ticket, Cause::Drift, now),
+            Event::Ticked(ticket) => self.tick(ticket, now),
+            Event::Looked(ticket, result) => self.looked(ticket, result, now),
+            Event::Applied(ticket, result) => self.applied(ticket, result, now),
+            Event::Refreshed(ticket, result) => self.refreshed(ticket, result, now),
+            Event::WatchFailed(ticket, fault) => self.watch_failed(ticket, &fault, now),
+            Event::Wake => self.wake(now),
+        }
+        self.judge(now);
+    }
+
+    /// The next thing to do, if any.
+    pub fn next(&mut self, now: Moment) -> Option<Action> {
+        let (slot, deed) = loop {
+            let slot = self.ready.pop_front()?;
+            let vertex = &self.vertices[slot as usize];
+            let Step::Queued(deed) = vertex.step else { unreachable!("only queued vertices are in the queue") };
+            if deed != Deed::Look || vertex.blockers == 0 {
+                break (slot, deed);
+            }
+            // A predecessor became dirty while this one stood in the queue. It is considered again when that is done.
+            self.set_step(slot, Step::Idle);
+            self.give_back(slot, now);
+        };
+        let vertex = &mut self.vertices[slot as usize];
+        vertex.step = Step::Running(deed, now);
+        self.running += 1;
+        let ticket = Ticket { slot, life: vertex.life };
+        let mut action = Action { ticket, deed, cause: vertex.cause, arm: false, refresh: false, owed: None };
+        match deed {
+            Deed::Look => {
+                action.arm = !vertex.armed && vertex.meta.poll.is_none();
+                action.refresh = vertex.begin_look();
+                if let (Some(every), false) = (vertex.meta.poll, vertex.armed) {
+                    self.alarms.push(Reverse((now.after(every), slot, ticket.life, Alarm::Poll)));
+                }
+                vertex.armed = true;
+            }
+            Deed::Apply => {
+                vertex.begin_apply();
+                action.owed = self.intend(slot, true);
+            }
+            Deed::Refresh => {}
+        }
+        Some(action)
+    }
+
+    /// Puts an action back that was pulled but not begun.
+    pub fn put_back(&mut self, action: &Action) {
+        let slot = action.ticket.slot;
+        let vertex = &mut self.vertices[slot as usize];
+        vertex.step = Step::Queued(action.deed);
+        if action.deed == Deed::Look && action.arm {
+            vertex.armed = false;
+        }
+        self.running -= 1;
+        if action.deed == Deed::Apply {
+            self.intend(slot, false);
+        }
+        self.ready.push_front(slot);
+    }
+
+    /// How many actions wait to be pulled.
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// How many actions have been pulled and not ended.
+    pub const fn running(&self) -> usize {
+        self.running
+    }
+
+    /// When to step [`Event::Wake`] at the latest.
+    pub fn wake_at(&self) -> Option<Moment> {
+        let alarm = self.alarms.peek().map(|Reverse((at, ..))| *at);
+        [alarm, self.convergence.wake_at()].into_iter().flatten().min()
+    }
+
+    /// Takes the reports made since the last call, in order.
+    pub fn take_reports(&mut self) -> Vec<Report> {
+        std::mem::take(&mut self.reports)
+    }
+
+    /// Takes the changes of convergence since the last call, in order.
+    pub fn take_converged(&mut self) -> Vec<bool> {
+        std::mem::take(&mut self.converged)
+    }
+
+    /// Takes the slots whose vertices have ended since the last call.
+    pub fn take_freed(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.freed)
+    }
+
+    /// Whether all has been quiet for long enough.
+    pub const fn is_converged(&self) -> bool {
+        self.convergence.is_converged()
+    }
+
+    /// Since when all is quiet.
+    pub const fn quiet_since(&self) -> Option<Moment> {
+        self.convergence.quiet_since()
+    }
+
+    /// From now on nothing starts; what runs goes on.
+    pub fn drain(&mut self, now: Moment) {
+        self.draining = true;
+        while let Some(slot) = self.ready.pop_front() {
+            self.set_step(slot, Step::Idle);
+        }
+        for slot in 0..self.vertices.len() {
+            if matches!(self.vertices[slot].step, Step::Pausing(_) | Step::Parked) {
+                self.set_step(slot_number(slot), Step::Idle);
+            }
+        }
+        self.judge(now);
+    }
+
+    /// Whether it is draining.
+    pub const fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// The version of that set: rises with every change.
+    pub const fn owed_version(&self) -> u64 {
+        self.owed_version
+    }
+
+    /// The set of vertices that are owed a refresh, or may soon be.
+    pub fn owed(&self) -> Owed {
+        Owed { version: self.owed_version, ids: self.owed.iter().cloned().collect() }
+    }
+
+    /// Whether the ticket's vertex still is what it was.
+    fn alive(&self, ticket: Ticket) -> bool {
+        self.vertices.get(ticket.slot as usize).is_some_and(|v| v.life == ticket.life)
+    }
+
+    fn revise(&mut self) -> u64 {
+        self.revision += 1;
+        self.revision
+    }
+
+    fn raise(&mut self, ticket: Ticket, cause: Cause, now: Moment) {
+        if self.alive(ticket) && !self.vertices[ticket.slot as usize].leaving {
+            let revision = self.revise();
+            self.vertices[ticket.slot as usize].raise(revision, cause, now);
+            self.turn(ticket.slot, now);
+        }
+    }
+
+    fn tick(&mut self, ticket: Ticket, now: Moment) {
+        if !self.alive(ticket) || self.vertices[ticket.slot as usize].leaving {
+            return;
+        }
+        for n in 0..self.successors[ticket.slot as usize].len() {
+            let (slot, _) = self.successors[ticket.slot as usize][n];
+            let life = self.vertices[slot as usize].life;
+            self.raise(Ticket { slot, life }, Cause::Tick, now);
+        }
+    }
+
+    fn looked(&mut self, ticket: Ticket, result: Result<Found, Fault>, now: Moment) {
+        let noop = self.options.noop;
+        let Some(vertex) = self.ended(ticket, Deed::Look) else { return };
+        let mut said = Vec::new();
+        let found = match result {
+            Ok(found) => found,
+            Err(fault) => return self.failed(ticket, &fault, now),
+        };
+        let next = vertex.looked(found, noop, now, &mut |what| said.push(what));
+        self.follow(ticket.slot, next, said, now);
+    }
+
+    fn applied(&mut self, ticket: Ticket, result: Result<Applied, Fault>, now: Moment) {
+        if self.ended(ticket, Deed::Apply).is_none() {
+            return;
+        }
+        self.intend(ticket.slot, false);
+        let vertex = &mut self.vertices[ticket.slot as usize];
+        let Step::Running(_, began) = vertex.step else { unreachable!("`ended` saw that it runs") };
+        let mut said = Vec::new();
+        match result {
+            Ok(applied) => {
+                let (next, changed) = vertex.applied(applied, began, now, &mut |what| said.push(what));
+                if changed {
+                    self.pass_on(ticket.slot, now);
+                }
+                self.follow(ticket.slot, next, said, now);
+            }
+            Err(fault) => self.failed(ticket, &fault, now),
+        }
+    }
+
+    fn refreshed(&mut self, ticket: Ticket, result: Result<Applied, Fault>, now: Moment) {
+        let Some(vertex) = self.ended(ticket, Deed::Refresh) else { return };
+        let mut said = Vec::new();
+        match result {
+            Ok(applied) => {
+                let (next, changed) = vertex.refreshed(applied, &mut |what| said.push(what));
+                self.settle_debt(ticket.slot);
+                if changed {
+                    self.pass_on(ticket.slot, now);
+                }
+                self.follow(ticket.slot, next, said, now);
+            }
+            Err(fault) => self.failed(ticket, &fault, now),
+        }
+    }
+
+    /// The vertex whose action has ended, if it is the one that was given out.
+    fn ended(&mut self, ticket: Ticket, deed: Deed) -> Option<&mut Vertex> {
+        if !self.alive(ticket) {
+            return None;
+        }
+        let vertex = &mut self.vertices[ticket.slot as usize];
+        matches!(vertex.step, Step::Running(running, _) if running == deed).then_some(vertex)
+    }
+
+    fn watch_failed(&mut self, ticket: Ticket, fault: &Fault, now: Moment) {
+        if !self.alive(ticket) || self.vertices[ticket.slot as usize].leaving {
+            return;
+        }
+        let vertex = &mut self.vertices[ticket.slot as usize];
+        vertex.armed = false;
+        if matches!(vertex.step, Step::Running(Deed::Look, _)) {
+            // Arming is part of a look: the look has failed.
+            return self.failed(ticket, fault, now);
+        }
+        let mut said = Vec::new();
+        let (next, recheck) = vertex.failed(fault, now, &mut |what| said.push(what));
+        let idle = vertex.step == Step::Idle;
+        self.say(ticket.slot, said, now);
+        // Another look arms it again: after the delay, or when what runs has ended, or at a later recheck.
+        if !idle || matches!(next, Next::Pause(_)) {
+            let revision = self.revise();
+            self.vertices[ticket.slot as usize].raise(revision, Cause::Poll, now);
+        }
+        match (next, recheck) {
+            (Next::Pause(until), _) if idle => self.pause(ticket.slot, until),
+            (_, Some(after)) if self.options.recheck => {
+                self.alarms.push(Reverse((now.after(after), ticket.slot, ticket.life, Alarm::Recheck)));
+            }
+            _ => {}
+        }
+        self.gate(ticket.slot, now);
+    }
+
+    fn failed(&mut self, ticket: Ticket, fault: &Fault, now: Moment) {
+        let slot = ticket.slot;
+        let vertex = &mut self.vertices[slot as usize];
+        let mut said = Vec::new();
+        let (next, recheck) = vertex.failed(fault, now, &mut |what| said.push(what));
+        if let (Some(after), true) = (recheck, self.options.recheck) {
+            self.alarms.push(Reverse((now.after(after), slot, ticket.life, Alarm::Recheck)));
+        }
+        self.follow(slot, next, said, now);
+    }
+
+    /// Something changed: refreshes those behind notify edges, and wakes those that failed.
+    fn pass_on(&mut self, slot: u32, now: Moment) {
+        let from = self.vertices[slot as usize].heir.unwrap_or(slot);
+        for n in 0..self.successors[from as usize].len() {
+            let (to, notify) = self.successors[from as usize][n];
+            let revision = self.revise();
+            let vertex = &mut self.vertices[to as usize];
+            if notify {
+                vertex.want_refresh(revision);
+                self.settle_debt(to);
+            }
+            let vertex = &mut self.vertices[to as usize];
+            if vertex.state == State::Failed {
+                vertex.raise(revision, Cause::Refresh, now);
+            }
+            self.turn(to, now);
+        }
+    }
+
+    /// Marks or unmarks those that this repair may refresh. `None` if there are none.
+    fn intend(&mut self, slot: u32, begin: bool) -> Option<Owed> {
+        let from = self.vertices[slot as usize].heir.unwrap_or(slot);
+        let mut any = false;
+        for n in 0..self.successors[from as usize].len() {
+            let (to, notify) = self.successors[from as usize][n];
+            if notify {
+                any = true;
+                let vertex = &mut self.vertices[to as usize];
+                vertex.intents = if begin { vertex.intents + 1 } else { vertex.intents.saturating_sub(1) };
+                self.settle_debt(to);
+            }
+        }
+        (any && begin).then(|| self.owed())
+    }
+
+    /// Brings the set of debts up to date for one vertex.
+    fn settle_debt(&mut self, slot: u32) {
+        let vertex = &self.vertices[slot as usize];
+        let owes = vertex.intents > 0 || vertex.owes_refresh();
+        let changed = if owes { self.owed.insert(vertex.id.clone()) } else { self.owed.remove(&vertex.id) };
+        self.owed_version += u64::from(changed);
+    }
+
+    /// Carries out what follows for a vertex whose action has ended.
+    fn follow(&mut self, slot: u32, next: Next, said: Vec<What>, now: Moment) {
+        self.running -= 1;
+        if said.contains(&What::Contested) {
+            let (at, life) = (now.after(crate::backoff::QUIET), self.vertices[slot as usize].life);
+            self.alarms.push(Reverse((at, slot, life, Alarm::Settle)));
+        }
+        self.say(slot, said, now);
+        if self.vertices[slot as usize].owes_refresh() || self.owed.contains(&self.vertices[slot as usize].id) {
+            self.settle_debt(slot);
+        }
+        if self.vertices[slot as usize].leaving {
+            return self.end(slot, now);
+        }
+        match next {
+            Next::Do(deed) if !self.draining => {
+                self.vertices[slot as usize].step = Step::Queued(deed);
+                self.ready.push_front(slot);
+            }
+            Next::Pause(until) if !self.draining => {
+                self.give_back(slot, now);
+                self.pause(slot, until);
+            }
+            _ => {
+                self.set_step(slot, Step::Idle);
+                self.give_back(slot, now);
+                self.turn(slot, now);
+            }
+        }
+    }
+
+    fn say(&mut self, slot: u32, said: Vec<What>, now: Moment) {
+        let id = &self.vertices[slot as usize].id;
+        self.reports.extend(said.into_iter().map(|what| Report { id: id.clone(), at: now, what }));
+    }
+
+    fn pause(&mut self, slot: u32, until: Moment) {
+        self.set_step(slot, Step::Pausing(until));
+        self.alarms.push(Reverse((until, slot, self.vertices[slot as usize].life, Alarm::Pause)));
+    }
+
+    /// Gives semaphores back, and lets those try who wait for some.
+    fn give_back(&mut self, slot: u32, now: Moment) {
+        if self.vertices[slot as usize].meta.sema.is_empty() {
+            return;
+        }
+        let held = std::mem::take(&mut self.vertices[slot as usize].meta.sema);
+        let waiting = self.permits.release(&held);
+        self.vertices[slot as usize].meta.sema = held;
+        for other in waiting {
+            if self.vertices[other as usize].step == Step::Parked {
+                self.set_step(other, Step::Idle);
+                self.turn(other, now);
+            }
+        }
+    }
+
+    /// Brings a vertex's gate up to date, and starts it if it may run.
+    fn turn(&mut self, slot: u32, now: Moment) {
+        self.gate(slot, now);
+        self.consider(slot, now);
+    }
+
+    /// Opens or closes the way for successors.
+    fn gate(&mut self, slot: u32, now: Moment) {
+        let open = self.vertices[slot as usize].is_clean();
+        if open == self.vertices[slot as usize].open {
+            return;
+        }
+        self.vertices[slot as usize].open = open;
+        for n in 0..self.successors[slot as usize].len() {
+            let (to, _) = self.successors[slot as usize][n];
+            let vertex = &mut self.vertices[to as usize];
+            if open {
+                vertex.blockers -= 1;
+                self.consider(to, now);
+            } else {
+                vertex.blockers += 1;
+            }
+        }
+    }
+
+    /// Queues a look if there is something to look at and nothing stands in the way.
+    fn consider(&mut self, slot: u32, now: Moment) {
+        let vertex = &mut self.vertices[slot as usize];
+        if self.draining || vertex.leaving || vertex.step != Step::Idle || vertex.blockers > 0 || !vertex.wants_work() {
+            return;
+        }
+        if let Err(until) = vertex.token(now) {
+            return self.pause(slot, until);
+        }
+        if !vertex.meta.sema.is_empty() && !self.permits.take(slot, &self.vertices[slot as usize].meta.sema) {
+            return self.set_step(slot, Step::Parked);
+        }
+        self.set_step(slot, Step::Queued(Deed::Look));
+        self.ready.push_back(slot);
+    }
+
+    fn set_step(&mut self, slot: u32, step: Step) {
+        let vertex = &mut self.vertices[slot as usize];
+        self.busy -= usize::from(vertex.step != Step::Idle);
+        self.busy += usize::from(step != Step::Idle);
+        vertex.step = step;
+    }
+
+    fn judge(&mut self, now: Moment) {
+        if let Some(converged) = self.convergence.update(self.busy, now) {
+            self.converged.push(converged);
+        }
+    }
+
+    fn wake(&mut self, now: Moment) {
+        while let Some(Reverse((at, slot, life, alarm))) = self.alarms.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.alarms.pop();
+            let ticket = Ticket { slot, life };
+            if self.alive(ticket) && !self.draining {
+                self.ring(ticket, alarm, now);
+            }
+        }
+    }
+
+    fn ring(&mut self, ticket: Ticket, alarm: Alarm, now: Moment) {
+        let slot = ticket.slot;
+        let vertex = &mut self.vertices[slot as usize];
+        match alarm {
+            Alarm::Pause => {
+                if matches!(vertex.step, Step::Pausing(until) if until <= now) {
+                    self.set_step(slot, Step::Idle);
+                    self.turn(slot, now);
+                }
+            }
+            Alarm::Poll => {
+                let every = vertex.meta.poll.expect("only polled vertices have this alarm");
+                self.alarms.push(Reverse((now.after(every), slot, ticket.life, Alarm::Poll)));
+                self.raise(ticket, Cause::Poll, now);
+            }
+            Alarm::Recheck => {
+                if vertex.state == State::Failed && vertex.step == Step::Idle {
+                    self.raise(ticket, Cause::Poll, now);
+                }
+            }
+            Alarm::Settle => match vertex.contest.settle(now) {
+                Some(Ok(())) => {
+                    let held = matches!(vertex.step, Step::Pausing(_));
+                    self.say(slot, vec![What::Settled], now);
+                    if held {
+                        self.set_step(slot, Step::Idle);
+                        self.turn(slot, now);
+                    }
+                }
+                Some(Err(again)) => self.alarms.push(Reverse((again, slot, ticket.life, Alarm::Settle))),
+                None => {}
+            },
+        }
+    }
+}
+
+fn slot_number(slot: usize) -> u32 {
+    u32::try_from(slot).expect("a graph has fewer than 2^32 vertices")
+}
+
+/// Replacing the graph.
+impl Schedule {
+    /// Puts a new graph in the place of the old one. `difference` compares the two; `debts` are refreshes that an
+    /// earlier run of the program still owed. Returns the slot of each vertex of the new graph, by number, and the
+    /// slots of those that leave but still have something running.
+    pub fn replace(
+        &mut self,
+        graph: &Graph,
+        difference: &Difference,
+        debts: &BTreeSet<Id>,
+        now: Moment,
+    ) -> (Vec<u32>, Vec<u32>) {
+        let cause = if self.slots.is_empty() && self.lives == 0 { Cause::First } else { Cause::Reload };
+        let old = std::mem::take(&mut self.slots);
+        let mut waiting_for: HashMap<u32, u32> = HashMap::new();
+        let slots: Vec<u32> = graph
+            .vertices()
+            .iter()
+            .zip(&difference.fates)
+            .map(|(vertex, fate)| match fate {
+                Fate::Stays(number) => old[*number],
+                Fate::Enters => self.enter(vertex, cause, debts.contains(&vertex.id), now),
+                Fate::Replaces(number) => {
+                    let before = old[*number];
+                    let owed = self.vertices[before as usize].owes_refresh() || debts.contains(&vertex.id);
+                    let slot = self.enter(vertex, cause, owed, now);
+                    waiting_for.insert(before, slot);
+                    slot
+                }
+            })
+            .collect();
+        let still_running = self.leave(difference.leaves.iter().map(|n| old[*n]), &waiting_for);
+        self.slots = slots;
+        self.rewire(graph);
+        for n in 0..self.slots.len() {
+            self.consider(self.slots[n], now);
+        }
+        self.judge(now);
+        (self.slots.clone(), still_running)
+    }
+
+    fn enter(&mut self, vertex: &crate::graph::Vertex, cause: Cause, owed: bool, now: Moment) -> u32 {
+        self.lives = self.lives.wrapping_add(1);
+        let mut new = Vertex::new(vertex.id.clone(), vertex.meta.clone(), self.lives, cause, now);
+        if owed {
+            new.inherit_refresh(self.revise());
+        }
+        match self.free.pop() {
+            Some(slot) => {
+                self.vertices[slot as usize] = new;
+                slot
+            }
+            None => {
+                self.vertices.push(new);
+                self.successors.push(Vec::new());
+                self.predecessors.push(Vec::new());
+                slot_number(self.vertices.len() - 1)
+            }
+        }
+    }
+
+    /// Ends those that leave, or marks them to end when what runs has ended.
+    fn leave(&mut self, leaving: impl Iterator<Item = u32>, heirs: &HashMap<u32, u32>) -> Vec<u32> {
+        let mut still_running = Vec::new();
+        for slot in leaving {
+            let vertex = &mut self.vertices[slot as usize];
+            vertex.leaving = true;
+            vertex.heir = heirs.get(&slot).copied();
+            if matches!(vertex.step, Step::Running(..)) {
+                still_running.push(slot);
+                continue;
+            }
+            if matches!(vertex.step, Step::Queued(_)) {
+                self.ready.retain(|queued| *queued != slot);
+            }
+            self.permits.forget(slot);
+            self.set_step(slot, Step::Idle);
+            self.release_slot(slot);
+        }
+        still_running
+    }
+
+    /// The last action of a leaving vertex has ended.
+    fn end(&mut self, slot: u32, now: Moment) {
+        self.set_step(slot, Step::Idle);
+        self.give_back(slot, now);
+        let heir = self.vertices[slot as usize].heir;
+        self.release_slot(slot);
+        if let Some(heir) = heir {
+            self.vertices[heir as usize].blockers -= 1;
+            self.consider(heir, now);
+        }
+    }
+
+    fn release_slot(&mut self, slot: u32) {
+        let vertex = &mut self.vertices[slot as usize];
+        // No ticket of the life that has ended is valid any more.
+        self.lives = self.lives.wrapping_add(1);
+        vertex.life = self.lives;
+        self.free.push(slot);
+        self.freed.push(slot);
+    }
+
+    /// Lays the edges anew, and counts anew who stands in whose way.
+    fn rewire(&mut self, graph: &Graph) {
+        for (successors, predecessors) in self.successors.iter_mut().zip(&mut self.predecessors) {
+            successors.clear();
+            predecessors.clear();
+        }
+        for vertex in &mut self.vertices {
+            vertex.blockers = 0;
+            vertex.intents = 0;
+        }
+        for edge in graph.edges() {
+            let (from, to) = (self.slots[edge.from], self.slots[edge.to]);
+            self.successors[from as usize].push((to, edge.notify));
+            self.predecessors[to as usize].push(from);
+            self.vertices[to as usize].blockers += u32::from(!self.vertices[from as usize].open);
+        }
+        self.owed.clear();
+        for slot in 0..slot_number(self.vertices.len()) {
+            let vertex = &self.vertices[slot as usize];
+            let (applies, heir) = (matches!(vertex.step, Step::Running(Deed::Apply, _)), vertex.heir);
+            if let (true, Some(heir)) = (vertex.leaving && vertex.step != Step::Idle, heir) {
+                self.vertices[heir as usize].blockers += 1;
+            }
+            if applies {
+                self.intend(slot, true);
+            }
+        }
+        for n in 0..self.slots.len() {
+            if self.vertices[self.slots[n] as usize].owes_refresh() {
+                self.settle_debt(self.slots[n]);
+            }
+        }
+        self.owed_version += 1;
+    }
+}
+
+/// Predecessors named in a [`Stand`] at most.
+const WAITS_FOR_MAX: usize = 3;
+
+/// Looking at it from outside.
+impl Schedule {
+    /// Whose life a ticket is, if it has not ended.
+    pub fn name_of(&self, ticket: Ticket) -> Option<&Id> {
+        self.alive(ticket).then(|| &self.vertices[ticket.slot as usize].id)
+    }
+
+    /// How each vertex of the present graph stands, by number.
+    pub fn stands(&self) -> Vec<Stand> {
+        let held = self.held();
+        self.slots.iter().map(|slot| self.stand(*slot, &held)).collect()
+    }
+
+    /// Which slots wait for a failure, directly or not.
+    fn held(&self) -> Vec<bool> {
+        let mut held = vec![false; self.vertices.len()];
+        let failed = |v: &Vertex| v.state == State::Failed && v.step == Step::Idle;
+        let mut front: Vec<u32> =
+            self.slots.iter().copied().filter(|slot| failed(&self.vertices[*slot as usize])).collect();
+        while let Some(at) = front.pop() {
+            for (next, _) in &self.successors[at as usize] {
+                let vertex = &self.vertices[*next as usize];
+                if !held[*next as usize] && !vertex.open && vertex.step == Step::Idle {
+                    held[*next as usize] = true;
+                    front.push(*next);
+                }
+            }
+        }
+        held
+    }
+
+    fn stand(&self, slot: u32, held: &[bool]) -> Stand {
+        let vertex = &self.vertices[slot as usize];
+        let standing = match (vertex.step, vertex.state) {
+            _ if vertex.contest.is_contested() => Standing::Contested,
+            (Step::Pausing(_), _) => Standing::Retrying,
+            (Step::Running(..) | Step::Queued(_) | Step::Parked, _) => Standing::Busy,
+            (Step::Idle, State::Failed) => Standing::Failed,
+            (Step::Idle, _) if vertex.blockers > 0 && vertex.wants_work() => {
+                if held[slot as usize] {
+                    Standing::Held
+                } else {
+                    Standing::Waiting
+                }
+            }
+            (Step::Idle, State::Fresh) => Standing::Waiting,
+            (Step::Idle, State::WouldChange) => Standing::WouldChange,
+            (Step::Idle, State::Clean) if vertex.changes > 0 => Standing::Changed,
+            (Step::Idle, State::Clean) => Standing::Clean,
+        };
+        let waits = matches!(standing, Standing::Waiting | Standing::Held);
+        let waits_for = self.predecessors[slot as usize].iter().filter(|p| waits && !self.vertices[**p as usize].open);
+        Stand {
+            id: vertex.id.clone(),
+            standing,
+            running_since: if let Step::Running(_, since) = vertex.step { Some(since) } else { None },
+            waits_for: waits_for.take(WAITS_FOR_MAX).map(|p| self.vertices[*p as usize].id.clone()).collect(),
+            fault: vertex.fault.clone(),
+            changes: vertex.changes,
+        }
+    }
+}

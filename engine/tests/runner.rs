@@ -1,0 +1,262 @@
+//! The engine with real threads and tasks, on scripted resources.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mgmt_engine::report::{Report, Standing, What};
+use mgmt_engine::resource::{Applied, Check, Drift, Fault, Look, Resource, Signal, Urgency, Watch, Work};
+use mgmt_engine::runner::{Condition, Config, Engine, Ledger, Observer};
+use mgmt_engine::schedule::Options;
+use mgmt_engine::{Clock, Graph, Id, Meta, Vertex};
+use tokio::sync::Semaphore;
+
+/// Generous: a bound for a broken program, not a measure of a working one.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone, Default)]
+struct Told(Arc<Mutex<Vec<Report>>>);
+
+impl Observer for Told {
+    fn report(&self, report: &Report) {
+        self.0.lock().unwrap().push(report.clone());
+    }
+    fn converged(&self, _: bool) {}
+}
+
+struct Nowhere;
+impl Ledger for Nowhere {
+    fn keep(&self, _: &[Id], _: bool) -> io::Result<()> {
+        Ok(())
+    }
+    fn lost(&self, error: &io::Error) {
+        panic!("{error}");
+    }
+}
+
+#[derive(Debug)]
+struct Wrong;
+impl std::fmt::Display for Wrong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("wrong")
+    }
+}
+impl Drift for Wrong {}
+
+/// What a scripted resource does.
+#[derive(Debug, Clone)]
+enum Act {
+    Nothing,
+    PanicInCheck,
+    PanicInApply,
+    HangInCheck,
+    UntilStopped,
+    /// Waits until as many as the semaphore has waiters run at once: proves that they do.
+    Meet(Arc<tokio::sync::Barrier>),
+    Gate(Arc<Semaphore>),
+    Count(Arc<AtomicUsize>, Arc<Mutex<Option<Signal>>>),
+}
+
+#[derive(Debug)]
+struct Scripted(Act, u32);
+
+impl PartialEq for Scripted {
+    fn eq(&self, other: &Self) -> bool {
+        self.1 == other.1
+    }
+}
+
+impl Resource for Scripted {
+    type Drift = Wrong;
+
+    fn watch(&self, signal: &Signal) -> Result<Watch, Fault> {
+        if let Act::Count(_, seat) = &self.0 {
+            *seat.lock().unwrap() = Some(signal.clone());
+        }
+        Ok(Watch::Nothing)
+    }
+
+    async fn check(&self, _: &Look) -> Result<Check<Wrong>, Fault> {
+        match &self.0 {
+            Act::Nothing => Ok(Check::Converged),
+            Act::PanicInCheck => panic!("in check"),
+            Act::HangInCheck => std::future::pending().await,
+            Act::Count(count, _) => {
+                count.fetch_add(1, Ordering::SeqCst);
+                Ok(Check::Converged)
+            }
+            _ => Ok(Check::Drifted(Wrong)),
+        }
+    }
+
+    async fn apply(&self, _: Wrong, work: &Work) -> Result<Applied, Fault> {
+        match &self.0 {
+            Act::PanicInApply => {
+                tokio::task::yield_now().await;
+                panic!("in apply")
+            }
+            Act::UntilStopped => {
+                work.stop.reached(Urgency::Cancel).await;
+                Err(Fault::new("cancelled"))
+            }
+            Act::Meet(barrier) => {
+                barrier.wait().await;
+                Ok(Applied::changed("met"))
+            }
+            Act::Gate(gate) => {
+                gate.acquire().await.expect("never closed").forget();
+                Ok(Applied::changed("passed"))
+            }
+            _ => Ok(Applied::Unchanged),
+        }
+    }
+}
+
+struct Bench {
+    engine: Engine,
+    told: Told,
+    graph: Graph,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let told = Told::default();
+        let options = Options { noop: false, recheck: false, converged: Duration::ZERO };
+        let config = Config { options, workers: None };
+        let runtime = tokio::runtime::Handle::current();
+        let engine = Engine::start(config, Clock::start(), runtime, Box::new(told.clone()), Box::new(Nowhere));
+        Self { engine: engine.expect("threads"), told, graph: Graph::new("test") }
+    }
+
+    fn add(&mut self, name: &str, act: Act) -> usize {
+        self.add_meta(name, act, Meta::default())
+    }
+
+    fn add_meta(&mut self, name: &str, act: Act, meta: Meta) -> usize {
+        let resource = Arc::new(Scripted(act, 0));
+        self.graph.add(Vertex { id: Id::new("s", name), resource, meta }).expect("a new name")
+    }
+
+    fn run(&self) {
+        self.engine.replace(self.graph.clone(), &BTreeSet::new());
+    }
+
+    async fn until(&self, wanted: Condition) {
+        let mut condition = self.engine.condition();
+        let wait = condition.wait_for(|c| *c == wanted);
+        tokio::time::timeout(PATIENCE, wait).await.expect("in time").expect("the engine lives");
+    }
+
+    fn standing(&self, name: &str) -> (Standing, String) {
+        let stands = self.engine.snapshot().stands;
+        let stand = stands.into_iter().find(|s| &*s.id.name == name).expect("a vertex of the graph");
+        (stand.standing, stand.fault.unwrap_or_default())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_ready_runs_at_once() {
+    let mut bench = Bench::new();
+    let barrier = Arc::new(tokio::sync::Barrier::new(200));
+    for n in 0..200 {
+        bench.add(&format!("{n}"), Act::Meet(Arc::clone(&barrier)));
+    }
+    bench.run();
+    bench.until(Condition::Converged).await;
+    assert_eq!(bench.told.0.lock().unwrap().len(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_is_that_vertex_s_failure() {
+    let mut bench = Bench::new();
+    let check = bench.add("check", Act::PanicInCheck);
+    bench.add("apply", Act::PanicInApply);
+    let after = bench.add("after", Act::Nothing);
+    bench.add("other", Act::Nothing);
+    bench.graph.connect(check, after, false);
+    bench.run();
+    bench.until(Condition::Converged).await;
+    assert_eq!(bench.standing("check").0, Standing::Failed);
+    assert!(bench.standing("check").1.contains("in check"), "{:?}", bench.standing("check"));
+    assert!(bench.standing("apply").1.contains("in apply"), "{:?}", bench.standing("apply"));
+    assert_eq!(bench.standing("after").0, Standing::Held);
+    assert_eq!(bench.standing("other").0, Standing::Clean);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_timeout_drops_a_check_and_stops_an_apply() {
+    let mut bench = Bench::new();
+    let meta = Meta { timeout: Some(Duration::from_millis(20)), ..Meta::default() };
+    bench.add_meta("check", Act::HangInCheck, meta.clone());
+    bench.add_meta("apply", Act::UntilStopped, meta);
+    bench.run();
+    bench.until(Condition::Converged).await;
+    for name in ["check", "apply"] {
+        assert!(bench.standing(name).1.contains("took longer than meta.timeout, 20 ms"), "{:?}", bench.standing(name));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn draining_waits_for_what_runs_and_an_urgent_drain_stops_it() {
+    let mut bench = Bench::new();
+    let gate = Arc::new(Semaphore::new(0));
+    let first = bench.add("gated", Act::Gate(Arc::clone(&gate)));
+    let after = bench.add("after", Act::Gate(Arc::clone(&gate)));
+    bench.graph.connect(first, after, false);
+    bench.add("endless", Act::UntilStopped);
+    bench.run();
+    let running = |bench: &Bench| bench.engine.snapshot().stands.iter().filter(|s| s.running_since.is_some()).count();
+    while running(&bench) < 2 {
+        tokio::task::yield_now().await;
+    }
+    bench.engine.drain(Urgency::None);
+    gate.add_permits(2);
+    while running(&bench) > 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_ne!(*bench.engine.condition().borrow(), Condition::Drained, "one of them still runs");
+    bench.engine.drain(Urgency::Cancel);
+    bench.until(Condition::Drained).await;
+    let told = bench.told.0.lock().unwrap();
+    assert!(told.iter().any(|r| &*r.id.name == "gated" && matches!(r.what, What::Changed { .. })));
+    assert!(!told.iter().any(|r| &*r.id.name == "after"), "nothing starts any more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_event_is_lost_of_many_threads() {
+    let mut bench = Bench::new();
+    let (count, seat) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(None)));
+    bench.add("counted", Act::Count(Arc::clone(&count), Arc::clone(&seat)));
+    bench.run();
+    bench.until(Condition::Converged).await;
+    let signal: Signal = seat.lock().unwrap().clone().expect("it has been armed");
+    for _ in 0..50 {
+        let before = count.load(Ordering::SeqCst);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..100).for_each(|_| signal.raise()));
+            }
+        });
+        bench.until(Condition::Converged).await;
+        let looks = count.load(Ordering::SeqCst) - before;
+        assert!((1..=400).contains(&looks), "{looks} looks for 400 merged events");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn equal_vertices_survive_a_thousand_graphs() {
+    let mut bench = Bench::new();
+    let (count, seat) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(None)));
+    bench.add("stays", Act::Count(Arc::clone(&count), seat));
+    let base = bench.graph.clone();
+    for n in 0..1000 {
+        bench.graph = base.clone();
+        bench.add(&format!("passing {n}"), Act::Nothing);
+        bench.run();
+    }
+    bench.until(Condition::Converged).await;
+    assert_eq!(count.load(Ordering::SeqCst), 1, "looked at once, in all these graphs");
+    assert_eq!(bench.engine.snapshot().stands.len(), 2);
+}

@@ -450,10 +450,11 @@ impl Shared {
         let owed = core.schedule.owed_version();
         let dropped = core.end_slots();
         let (tell, wake) = (!core.outbox.is_empty(), core.wakes());
-        drop(core);
-        drop(dropped);
+        // Still under the lock: published later, an older state could come after a newer one, and stay.
         self.owed_version.store(owed, Ordering::Release);
         self.state.send_if_modified(|known| std::mem::replace(known, condition) != condition);
+        drop(core);
+        drop(dropped);
         for _ in 0..wake {
             self.work.notify_one();
         }

@@ -392,6 +392,12 @@ impl Registry {
             self.remove(at);
             at = parent;
         }
+        if self.trie.holds(at) {
+            for link in self.trie.circle(at) {
+                self.relink(link, Vec::new());
+                self.loose.push(link);
+            }
+        }
     }
 
     /// Takes out a node and all below it.

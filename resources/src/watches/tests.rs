@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
@@ -135,11 +135,23 @@ impl Scene {
         fs::set_permissions(self.at(path), fs::Permissions::from_mode(mode)).expect("changed");
     }
 
-    /// What the kernel says that the instance holds.
-    fn kernel_watches(&self) -> usize {
+    /// What the kernel says that the instance holds: `inotify wd:3 ino:9e7e sdev:800013 mask:800afce …`.
+    fn kernel_lines(&self) -> Vec<String> {
         let fd = self.watches.0.0.registry().kernel_mut().fd;
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).expect("our own file");
-        info.lines().filter(|line| line.starts_with("inotify")).count()
+        info.lines().filter(|line| line.starts_with("inotify")).map(str::to_owned).collect()
+    }
+
+    fn kernel_watches(&self) -> usize {
+        self.kernel_lines().len()
+    }
+
+    /// What the kernel watches the directory at `path` for.
+    fn kernel_mask(&self, path: &str) -> u32 {
+        let inode = format!(" ino:{:x} ", fs::metadata(self.at(path)).expect("there").ino());
+        let line = self.kernel_lines().into_iter().find(|line| line.contains(&inode)).expect("watched");
+        let mask = line.split("mask:").nth(1).and_then(|rest| rest.split(' ').next()).expect("a mask");
+        u32::from_str_radix(mask, 16).expect("a hexadecimal number")
     }
 }
 
@@ -525,4 +537,76 @@ fn odd_paths_are_refused_or_normal() {
     s.hear(odd);
     s.silent(long);
     s.silent(below);
+}
+
+#[test]
+fn directories_on_the_way_are_watched_for_the_way_only() {
+    let mut s = Scene::new();
+    s.mkdir("busy/d");
+    let (f, g) = (s.path("busy/d/f"), s.path("busy/g"));
+    // ATTRIB and CLOSE_WRITE, as in `inotify(7)`.
+    let entries = 0x4 | 0x8;
+    assert_eq!(s.kernel_mask("busy") & entries, entries);
+    assert_eq!(s.kernel_mask("") & entries, 0);
+    s.guards.pop();
+    assert_eq!(s.kernel_mask("busy") & entries, 0);
+    // OPEN, ACCESS, MODIFY and CLOSE_NOWRITE: the marks of our own looks.
+    assert_eq!(s.kernel_mask("busy/d") & (0x20 | 0x1 | 0x2 | 0x10), 0);
+    s.write("busy/d/f");
+    s.hear(f);
+    s.write("busy/g");
+    s.silent(g);
+}
+
+/// Mounting needs a right that most test runs do not have; without it there is nothing to test.
+fn mount(arguments: &[&std::ffi::OsStr]) -> bool {
+    std::process::Command::new(arguments[0]).args(&arguments[1..]).output().is_ok_and(|out| out.status.success())
+}
+
+#[test]
+fn a_directory_may_be_mounted_over() {
+    let mut s = Scene::new();
+    s.mkdir("m/d");
+    symlink("m", s.at("link")).expect("linked");
+    let (f, g, t) = (s.path("m/d/f"), s.path("link/d/f"), s.tree("m"));
+    let point = s.at("m/d");
+    if !mount(&["mount".as_ref(), "-t".as_ref(), "tmpfs".as_ref(), "none".as_ref(), point.as_os_str()]) {
+        return;
+    }
+    for probe in [f, g, t] {
+        s.hear(probe);
+    }
+    s.settle();
+    s.forget();
+    s.write("m/d/f");
+    for probe in [f, g, t] {
+        s.hear(probe);
+    }
+    s.settle();
+    s.forget();
+    assert!(mount(&["umount".as_ref(), "-l".as_ref(), point.as_os_str()]));
+    for probe in [f, g, t] {
+        s.hear(probe);
+    }
+    s.settle();
+    s.forget();
+    s.write("m/d/f");
+    s.hear(f);
+    s.hear(g);
+}
+
+#[test]
+fn links_of_a_released_directory_release_each_other() {
+    let mut s = Scene::new();
+    s.mkdir("p/b/deep");
+    symlink("b/deep", s.at("p/a")).expect("linked");
+    symlink("../p/a", s.at("p/c")).expect("linked");
+    let base = s.watches.counts().watches;
+    s.path("p/c/f");
+    s.path("p/a/f");
+    s.tree("p");
+    s.guards.swap_remove(0);
+    s.guards.clear();
+    assert_eq!(s.watches.counts().watches, base);
+    assert_eq!(s.kernel_watches(), base);
 }

@@ -48,6 +48,8 @@ pub(super) struct Node {
     /// Subscriptions here and below, and links that lead here or below. Nobody needs the node when this is zero, but
     /// for a tree above.
     pub(super) weight: u32,
+    /// Subscriptions alone.
+    subs_below: u32,
     /// A directory stands here.
     pub(super) present: bool,
     /// Its kernel watch.
@@ -228,7 +230,7 @@ impl Trie {
             let id = self.subs.insert(Sub { signal, node: at, name: None, next: NONE });
             self.nodes[at].trees.push(id);
             self.trees += 1;
-            self.weigh(at, 1);
+            self.weigh(at, 1, 1);
             return id;
         };
         let node = &mut self.nodes[at];
@@ -240,7 +242,7 @@ impl Trie {
         node.leaves += u32::from(entry.sub == NONE);
         entry.sub = self.subs.insert(Sub { signal, node: at, name: Some(held), next: entry.sub });
         let id = entry.sub;
-        self.weigh(at, 1);
+        self.weigh(at, 1, 1);
         id
     }
 
@@ -269,29 +271,30 @@ impl Trie {
             node.trees.retain(|tree| *tree != id);
             self.trees -= 1;
         }
-        self.weigh(sub.node, -1);
+        self.weigh(sub.node, -1, -1);
         Gone { node: sub.node, tree: sub.name.is_none(), signal: sub.signal }
     }
 
     /// Notes that the link at `from` depends on `to`, or no longer does.
     pub(super) fn tie(&mut self, from: NodeId, to: NodeId) {
         self.nodes[to].aliases.push(from);
-        self.weigh(to, 1);
+        self.weigh(to, 1, 0);
     }
 
     pub(super) fn untie(&mut self, from: NodeId, to: NodeId) {
         let aliases = &mut self.nodes[to].aliases;
         if let Some(found) = aliases.iter().position(|alias| *alias == from) {
             aliases.swap_remove(found);
-            self.weigh(to, -1);
+            self.weigh(to, -1, 0);
         }
     }
 
-    fn weigh(&mut self, id: NodeId, by: i32) {
+    fn weigh(&mut self, id: NodeId, by: i32, subs: i32) {
         let mut at = id;
         while at != NONE {
             let node = &mut self.nodes[at];
             node.weight = node.weight.checked_add_signed(by).expect("what is taken off was put on");
+            node.subs_below = node.subs_below.checked_add_signed(subs).expect("what is taken off was put on");
             at = node.parent;
         }
     }
@@ -300,6 +303,25 @@ impl Trie {
     pub(super) fn spare(&self, id: NodeId) -> bool {
         let node = &self.nodes[id];
         id != ROOT && node.weight == 0 && !(node.present && self.covered(id))
+    }
+
+    /// If only links keep the node, and no subscription keeps those: the links, which lead in a circle.
+    pub(super) fn circle(&self, id: NodeId) -> Vec<NodeId> {
+        let (mut links, mut stack) = (Vec::new(), vec![id]);
+        while let Some(at) = stack.pop() {
+            let node = &self.nodes[at];
+            if node.subs_below > 0 {
+                return Vec::new();
+            }
+            stack.extend(self.children(at));
+            for alias in &node.aliases {
+                if !links.contains(alias) {
+                    links.push(*alias);
+                    stack.push(*alias);
+                }
+            }
+        }
+        links
     }
 
     /// Takes a node without children out.
@@ -413,6 +435,7 @@ impl Node {
             leaves: 0,
             trees: Vec::new(),
             weight: 0,
+            subs_below: 0,
             present: false,
             watch: None,
             trouble: None,

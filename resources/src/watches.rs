@@ -14,6 +14,7 @@ mod reader;
 mod registry;
 mod slab;
 mod trie;
+mod troubles;
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,7 @@ use mgmt_engine::clock::Clock;
 use mgmt_engine::resource::{Fault, Signal};
 use rustix::event::EventfdFlags;
 
-pub use registry::Counts;
+pub use troubles::Counts;
 
 use crate::kind::normal;
 use kernel::Kernel;

@@ -101,6 +101,9 @@ pub(super) struct Kernel {
     pub(super) limit: usize,
     #[cfg(test)]
     pub(super) held: usize,
+    /// Stands in for a directory that may not be read.
+    #[cfg(test)]
+    pub(super) denied: Option<std::path::PathBuf>,
     /// The instance, for a look at what the kernel says of it.
     #[cfg(test)]
     pub(super) fd: std::os::fd::RawFd,
@@ -114,6 +117,8 @@ impl Kernel {
             limit: usize::MAX,
             #[cfg(test)]
             held: 0,
+            #[cfg(test)]
+            denied: None,
             #[cfg(test)]
             fd: std::os::fd::AsRawFd::as_raw_fd(inotify),
         }
@@ -133,6 +138,10 @@ impl Kernel {
         #[cfg(test)]
         if self.held >= self.limit {
             return Added::Limit;
+        }
+        #[cfg(test)]
+        if self.denied.as_deref() == Some(path) {
+            return Added::Denied;
         }
         let follow = if how.follow { WatchMask::empty() } else { WatchMask::DONT_FOLLOW };
         let mask = if how.wide { WIDE } else { NARROW };

@@ -22,7 +22,7 @@ const LINKS_MAX: u8 = 40;
 
 /// One kernel watch, and every path that reaches its inode.
 #[derive(Debug)]
-struct Held {
+pub(super) struct Held {
     descriptor: WatchDescriptor,
     nodes: Vec<NodeId>,
     wide: bool,
@@ -31,37 +31,24 @@ struct Held {
 /// All subscriptions and watches of the process. Lives behind one lock.
 #[derive(Debug)]
 pub(super) struct Registry {
-    trie: Trie,
+    pub(super) trie: Trie,
     kernel: Kernel,
-    held: HashMap<i32, Held>,
+    pub(super) held: HashMap<i32, Held>,
     /// Nodes with a trouble.
-    troubled: HashSet<NodeId>,
+    pub(super) troubled: HashSet<NodeId>,
     /// Nodes whose trouble may be new to the reader of the log.
-    unsaid: Vec<NodeId>,
+    pub(super) unsaid: Vec<NodeId>,
     /// Nodes that a look into a directory has made, still to be armed.
     fresh: Vec<NodeId>,
     /// Nodes that have lost a link to them, and may be needed no more.
     loose: Vec<NodeId>,
     /// What was said already.
-    said: HashSet<String>,
+    pub(super) said: HashSet<String>,
     /// Something could not be done without a gap: the next turn looks at everything.
     doubt: bool,
-    overflows: u64,
+    pub(super) overflows: u64,
     /// Links inside links being followed right now.
     depth: u8,
-}
-
-/// Figures for `status` and tests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counts {
-    /// Kernel watches held now.
-    pub watches: usize,
-    /// Subscriptions now.
-    pub subscriptions: usize,
-    /// Subscriptions that are raised every now and then, because the kernel's events are not enough.
-    pub polled: usize,
-    /// How often the kernel's queue was full.
-    pub overflows: u64,
 }
 
 impl Registry {
@@ -84,27 +71,9 @@ impl Registry {
         registry
     }
 
-    pub(super) fn counts(&self) -> Counts {
-        let mut turn = Turn::default();
-        for id in self.troubled.iter().filter(|id| self.needs_poll(**id)) {
-            self.trie.below(*id, &mut turn);
-        }
-        Counts {
-            watches: self.held.len(),
-            subscriptions: self.trie.subs_count(),
-            polled: self.trie.signals(&mut turn).len(),
-            overflows: self.overflows,
-        }
-    }
-
     /// How often the kernel's queue was full.
     pub(super) fn overflows(&self) -> u64 {
         self.overflows
-    }
-
-    /// Whether somebody has to be raised by time.
-    pub(super) fn polling(&self) -> bool {
-        self.troubled.iter().any(|id| self.needs_poll(*id))
     }
 
     /// Whether the next turn must not wait for an event.
@@ -170,11 +139,6 @@ impl Registry {
             }
             _ => turn.work.push(ROOT),
         }
-    }
-
-    /// Looks again at what the kernel does not tell about.
-    pub(super) fn poll(&self, turn: &mut Turn) {
-        turn.work.extend(self.troubled.iter().filter(|id| self.needs_poll(**id)));
     }
 
     /// Ends a turn: arms again what may have moved, and hands out whom to raise, to be done without any lock.
@@ -443,50 +407,6 @@ impl Registry {
                 self.attach(id, descriptor, false);
             }
         }
-    }
-
-    /// Whether the kernel's events are not enough for somebody at or below a troubled node.
-    fn needs_poll(&self, id: NodeId) -> bool {
-        let node = self.trie.node(id);
-        let needed = node.weight > 0 || self.trie.covered(id);
-        match node.trouble {
-            None => false,
-            Some(Trouble::Limit | Trouble::Remote) => needed,
-            // On the way, an unreadable directory matters only if the next name is not there yet.
-            Some(Trouble::Denied) => {
-                let waits = |child: NodeId| self.trie.node(child).weight > 0 && !self.trie.node(child).present;
-                needed && (self.trie.wide_now(id) || self.trie.children(id).any(waits))
-            }
-        }
-    }
-
-    /// Says, once each, why subscriptions are polled. To be called when troubles may be new.
-    pub(super) fn say(&mut self, seconds: u64) {
-        for id in std::mem::take(&mut self.unsaid) {
-            if !self.trie.holds(id) || !self.needs_poll(id) {
-                continue;
-            }
-            let text = match self.trie.node(id).trouble {
-                Some(Trouble::Limit) => "out of inotify watches; raise fs.inotify.max_user_watches".to_owned(),
-                Some(Trouble::Denied) => format!("cannot read {}", self.trie.path(id).display()),
-                Some(Trouble::Remote) | None => continue,
-            };
-            if self.said.insert(text.clone()) {
-                tracing::warn!("{text}; looking every {seconds} s instead");
-            }
-        }
-    }
-
-    fn say_remote(&mut self, id: NodeId, path: &Path, name: &str) -> Trouble {
-        // Said for the topmost directory only: the one a reader would call the mount.
-        let above = id != ROOT && self.trie.node(self.trie.node(id).parent).trouble == Some(Trouble::Remote);
-        if !above && self.said.insert(format!("{name} {}", path.display())) {
-            tracing::warn!(
-                "{} is on {name}, where others may change files unseen; also looking by time",
-                path.display()
-            );
-        }
-        Trouble::Remote
     }
 
     #[cfg(test)]

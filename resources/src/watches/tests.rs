@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
@@ -558,9 +559,22 @@ fn directories_on_the_way_are_watched_for_the_way_only() {
     s.silent(g);
 }
 
-/// Mounting needs a right that most test runs do not have; without it there is nothing to test.
-fn mount(arguments: &[&std::ffi::OsStr]) -> bool {
-    std::process::Command::new(arguments[0]).args(&arguments[1..]).output().is_ok_and(|out| out.status.success())
+/// A file system that is mounted for one test.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    /// Mounting needs a right that most test runs do not have; without it there is nothing to test.
+    fn at(point: PathBuf) -> Option<Self> {
+        let done = Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&point).output();
+        done.is_ok_and(|out| out.status.success()).then(|| Self(point))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let done = Command::new("umount").arg("-l").arg(&self.0).status();
+        assert!(thread::panicking() || done.is_ok_and(|status| status.success()), "it stays mounted");
+    }
 }
 
 #[test]
@@ -569,10 +583,7 @@ fn a_directory_may_be_mounted_over() {
     s.mkdir("m/d");
     symlink("m", s.at("link")).expect("linked");
     let (f, g, t) = (s.path("m/d/f"), s.path("link/d/f"), s.tree("m"));
-    let point = s.at("m/d");
-    if !mount(&["mount".as_ref(), "-t".as_ref(), "tmpfs".as_ref(), "none".as_ref(), point.as_os_str()]) {
-        return;
-    }
+    let Some(mounted) = Mounted::at(s.at("m/d")) else { return };
     for probe in [f, g, t] {
         s.hear(probe);
     }
@@ -584,7 +595,7 @@ fn a_directory_may_be_mounted_over() {
     }
     s.settle();
     s.forget();
-    assert!(mount(&["umount".as_ref(), "-l".as_ref(), point.as_os_str()]));
+    drop(mounted);
     for probe in [f, g, t] {
         s.hear(probe);
     }
@@ -609,4 +620,64 @@ fn links_of_a_released_directory_release_each_other() {
     s.guards.clear();
     assert_eq!(s.watches.counts().watches, base);
     assert_eq!(s.kernel_watches(), base);
+}
+
+#[test]
+fn an_unreadable_directory_is_polled_only_where_its_entries_matter() {
+    let mut s = Scene::polling_every(1);
+    s.mkdir("closed/open");
+    let closed = s.at("closed");
+    s.watches.0.0.registry().kernel_mut().denied = Some(closed);
+    let f = s.path("closed/open/f");
+    assert_eq!(s.watches.counts().polled, 0);
+    s.write("closed/open/f");
+    s.hear(f);
+    // A name that is not there yet cannot be heard of.
+    let g = s.path("closed/missing/f");
+    assert_eq!(s.watches.counts().polled, 2);
+    s.settle();
+    s.forget();
+    s.hear(g);
+    s.guards.pop();
+    assert_eq!(s.watches.counts().polled, 0);
+    s.path("closed/entry");
+    assert_eq!(s.watches.counts().polled, 2);
+}
+
+/// Not a test of anything: prints what it costs. `cargo test --release -p mgmt-resources -- --ignored figures --nocapture`
+#[test]
+#[ignore = "prints figures"]
+fn figures() {
+    let mut s = Scene::new();
+    for number in 0..10_000 {
+        s.mkdir(&format!("many/{number}"));
+    }
+    let signal = s.signal();
+    let paths: Vec<PathBuf> = (0..10_000).map(|number| s.at(&format!("many/{number}/f"))).collect();
+    let clock = Clock::start();
+    let start = clock.now();
+    let guards: Vec<Guard> = paths.iter().map(|path| s.watches.path(path, &signal).expect("good")).collect();
+    println!("10,000 files in 10,000 directories: {:?}", clock.now().since(start));
+    let start = clock.now();
+    drop(guards);
+    println!("their drops: {:?}", clock.now().since(start));
+    let start = clock.now();
+    let tree = s.watches.tree(&s.at("many"), &signal).expect("good");
+    println!("a tree of 10,000 directories: {:?}", clock.now().since(start));
+    drop(tree);
+    s.mkdir("d");
+    let f = s.path("d/f");
+    s.write("d/f");
+    s.settle();
+    let mut took = Vec::new();
+    for number in 0..3_000 {
+        s.forget();
+        let start = clock.now();
+        s.chmod("d/f", 0o600 + number % 2);
+        s.hear(f);
+        took.push(clock.now().since(start));
+        thread::sleep(Duration::from_micros(200));
+    }
+    took.sort_unstable();
+    println!("change to waiting thread, p50 {:?}, p99 {:?}", took[1_500], took[2_970]);
 }

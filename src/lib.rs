@@ -1,1 +1,5 @@
 //! mgmt.
+
+pub mod assemble;
+pub mod diagnostic;
+pub mod document;

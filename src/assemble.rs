@@ -148,10 +148,10 @@ impl<'d> Top<'d> {
                 "edges" => top.edges = value,
                 "hosts" => top.here = value.is_none_or(|v| values::for_host(v, &options.hostname, "", problems)),
                 "comment" => {}
-                "remote" | "hostname" => problems.push(Problem {
-                    ignored: true,
-                    ..Problem::warning(pair.place, "", format!("the key '{}' is of old files, and", pair.key))
-                }),
+                "remote" | "hostname" => {
+                    let message = format!("the key '{}' of old files has no effect", pair.key);
+                    problems.push(Problem::warning(pair.place, "", message));
+                }
                 key => {
                     let known = nearest(key, TOP_KEYS);
                     problems.push(Problem::unknown_key(pair.place, String::new(), key, known, options.strict));

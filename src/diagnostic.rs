@@ -3,7 +3,7 @@
 //! A [`Problem`] says where, what about, what, and what to do; [`Problems`] keeps those of one file in the order of
 //! their places. Knows neither YAML nor resources.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::{Serialize, Serializer};
 
@@ -12,6 +12,9 @@ pub const SHOWN_MAX: usize = 100;
 
 /// How many problems are kept, so that a file of nothing but mistakes costs no more than a good one.
 const KEPT_MAX: usize = 10_000;
+
+/// How many characters of a message are shown: enough for a long cycle, too few to fill a screen.
+const TEXT_MAX: usize = 2_000;
 
 /// A place in a file. Lines and columns (in characters) count from one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,9 +114,12 @@ impl fmt::Display for Line<'_> {
         if !self.problem.subject.is_empty() {
             write!(f, ": {}", Printable(&self.problem.subject))?;
         }
-        write!(f, ": {}", self.problem.message)?;
+        f.write_str(": ")?;
+        escape(&self.problem.message, TEXT_MAX, f)?;
         if let Some(hint) = &self.problem.hint {
-            write!(f, " ({hint})")?;
+            f.write_str(" (")?;
+            escape(hint, TEXT_MAX, f)?;
+            f.write_str(")")?;
         }
         if self.problem.ignored {
             f.write_str(" ignored")?;
@@ -122,19 +128,24 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-/// A text of a file, made fit for one line of a terminal: escaped where it must be, cut where it is long.
+/// A text of a file, made fit to be quoted in a message: escaped where it must be, cut where it is long.
 pub struct Printable<'a>(pub &'a str);
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (count, c) in self.0.chars().enumerate() {
-            if count == 120 {
-                return f.write_str("…");
-            }
-            if c.is_control() { write!(f, "{}", c.escape_default())? } else { fmt::Write::write_char(f, c)? }
-        }
-        Ok(())
+        escape(self.0, 120, f)
     }
+}
+
+/// Writes a text so that it cannot move a terminal's cursor, and no more than so many characters of it.
+fn escape(text: &str, most: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (count, c) in text.chars().enumerate() {
+        if count == most {
+            return f.write_str("…");
+        }
+        if c.is_control() { write!(f, "{}", c.escape_default())? } else { f.write_char(c)? }
+    }
+    Ok(())
 }
 
 /// All that is wrong with one file.

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use mgmt_engine::id::Id;
 use mgmt_engine::meta::{Limit, Meta, Semaphore};
 
 use super::Options;
 use super::values::{self, Misfit};
-use crate::diagnostic::{Place, Problem, Problems, nearest};
+use crate::diagnostic::{Place, Printable, Problem, Problems, nearest};
 use crate::document::{Node, Pair, Value};
 
 const KNOWN: [&str; 10] =
@@ -16,7 +17,7 @@ const KNOWN: [&str; 10] =
 
 const UNSUPPORTED: [&str; 8] = ["rewatch", "reset", "realize", "reverse", "hidden", "export", "dollar", "retryreset"];
 
-/// The counts that semaphores have been given, and where.
+/// The counts that the semaphores of a graph have been given, and where.
 #[derive(Default)]
 pub(super) struct Semaphores(HashMap<String, (NonZeroU32, Option<Place>)>);
 
@@ -25,26 +26,35 @@ impl Semaphores {
         Self(options.sema.map(|count| (String::new(), (count, None))).into_iter().collect())
     }
 
-    /// Reads `id` or `id:count`.
-    fn read(&mut self, text: &str, place: Place) -> Result<Semaphore, Misfit> {
-        let (id, count) = match text.rsplit_once(':') {
-            None => (text, NonZeroU32::MIN),
-            Some((id, count)) => match count.parse() {
-                Ok(count) => (id, count),
-                Err(_) => return Err(Misfit::new(place, format!("expected id or id:count, found '{text}'"))),
-            },
-        };
-        if id.starts_with("cluster/") {
-            return Err(Misfit::new(place, format!("a semaphore of the whole cluster, '{id}', is not built yet")));
+    /// A semaphore has one count, whoever names it.
+    pub(super) fn check(&mut self, wanted: &Semaphore, place: Place, subject: &Id, problems: &mut Problems) {
+        let Semaphore { id, count } = wanted;
+        let (first, known_at) = *self.0.entry(id.clone()).or_insert((*count, Some(place)));
+        if first != *count {
+            let known_at = known_at.map_or("by an option of the program".to_owned(), |place| format!("at {place}"));
+            let message = format!("meta.sema: '{}' has the count {count} here, and {first} {known_at}", Printable(id));
+            problems.push(Problem::error(place, subject.to_string(), message));
         }
-        let (first, known_at) = *self.0.entry(id.to_owned()).or_insert((count, Some(place)));
-        if first != count {
-            let known_at = known_at.map_or("as an option of the program".to_owned(), |place| format!("at {place}"));
-            let message = format!("semaphore '{id}' has the count {count} here, and {first} {known_at}");
-            return Err(Misfit::new(place, message));
-        }
-        Ok(Semaphore { id: id.to_owned(), count })
     }
+}
+
+/// Reads `id` or `id:count`.
+fn semaphore(text: &str, place: Place) -> Result<Semaphore, Misfit> {
+    let (id, count) = match text.rsplit_once(':') {
+        None => (text, NonZeroU32::MIN),
+        Some((id, count)) => match count.parse() {
+            Ok(count) => (id, count),
+            Err(_) => {
+                let message = format!("expected id or id:count, found '{}'", Printable(text));
+                return Err(Misfit::new(place, message));
+            }
+        },
+    };
+    if id.starts_with("cluster/") {
+        let message = format!("a semaphore of the whole cluster, '{}', is not built yet", Printable(id));
+        return Err(Misfit::new(place, message));
+    }
+    Ok(Semaphore { id: id.to_owned(), count })
 }
 
 /// What every vertex has before its `meta` is read.
@@ -53,38 +63,52 @@ pub(super) fn defaults(options: &Options) -> Meta {
     Meta { noop: options.noop, sema: sema.into_iter().collect(), ..Meta::default() }
 }
 
-/// Reads `meta` into `meta`.
+/// Reads `meta` into `meta`. Returns where it names semaphores.
 pub(super) fn read(
     node: Node<'_>,
     meta: &mut Meta,
     subject: &str,
     options: &Options,
-    semaphores: &mut Semaphores,
     problems: &mut Problems,
-) {
+) -> Vec<(Semaphore, Place)> {
+    let mut semaphores = Vec::new();
     if node.is_null() {
-        return;
+        return semaphores;
     }
     let Value::Map(pairs) = node.value() else {
         problems.push(Problem::error(node.place(), subject, format!("meta: expected a map, found {}", node.noun())));
-        return;
+        return semaphores;
     };
     let mut rate = None;
     let mut burst = None;
     for pair in pairs {
         if UNSUPPORTED.contains(&pair.key) {
-            let message = format!("meta.{} is known, but not supported, and", pair.key);
-            problems.push(Problem { ignored: true, ..Problem::warning(pair.place, subject, message) });
+            let message = format!("meta.{} is not supported and has no effect", pair.key);
+            problems.push(Problem::warning(pair.place, subject, message));
         } else if !KNOWN.contains(&pair.key) {
             let near = nearest(pair.key, KNOWN);
             let mut problem = Problem::unknown_key(pair.place, subject.to_owned(), pair.key, near, options.strict);
             problem.message.push_str(" in meta");
             problems.push(problem);
-        } else if let Err(misfit) = one(pair, meta, &mut rate, &mut burst, semaphores) {
+        } else if pair.key == "sema" {
+            let texts = values::texts(pair.value).unwrap_or_else(|misfit| {
+                problems.push(misfit.of(subject, "meta.sema"));
+                Vec::new()
+            });
+            for (text, place) in texts {
+                match semaphore(text, place) {
+                    Ok(semaphore) => semaphores.push((semaphore, place)),
+                    Err(misfit) => problems.push(misfit.of(subject, "meta.sema")),
+                }
+            }
+        } else if let Err(misfit) = one(pair, meta, &mut rate, &mut burst) {
             problems.push(misfit.of(subject, format_args!("meta.{}", pair.key)));
         }
     }
     meta.noop |= options.noop;
+    meta.sema.extend(semaphores.iter().map(|(semaphore, _)| semaphore.clone()));
+    meta.sema.sort();
+    meta.sema.dedup();
     if let Some((rate, place)) = rate {
         match burst.and_then(NonZeroU32::new) {
             Some(burst) => meta.limit = Some(Limit { rate, burst }),
@@ -94,6 +118,7 @@ pub(super) fn read(
             ),
         }
     }
+    semaphores
 }
 
 /// Reads one key.
@@ -102,7 +127,6 @@ fn one(
     meta: &mut Meta,
     rate: &mut Option<(f64, Place)>,
     burst: &mut Option<u32>,
-    semaphores: &mut Semaphores,
 ) -> Result<(), Misfit> {
     let value = pair.value;
     if value.is_null() {
@@ -113,7 +137,9 @@ fn one(
         "autoedge" => meta.autoedge = values::boolean(value)?,
         "autogroup" => meta.autogroup = values::boolean(value)?,
         "retry" if is_minus_one(value) => meta.retry = None,
-        "retry" => meta.retry = Some(small(value)?),
+        "retry" => {
+            meta.retry = Some(small(value).map_err(|misfit| misfit.hint("-1 stands for \"for ever\""))?);
+        }
         "delay" => meta.delay = Duration::from_millis(values::count(value)?),
         "timeout" => meta.timeout = Some(Duration::from_millis(values::count(value)?)).filter(|t| !t.is_zero()),
         "poll" => meta.poll = Some(Duration::from_secs(values::count(value)?)).filter(|t| !t.is_zero()),
@@ -125,13 +151,6 @@ fn one(
                 return Err(Misfit::new(value.place(), format!("expected {wanted}, found {number}")));
             }
             *rate = number.is_finite().then_some((number, value.place()));
-        }
-        "sema" => {
-            for (text, place) in values::texts(value)? {
-                meta.sema.push(semaphores.read(text, place)?);
-            }
-            meta.sema.sort();
-            meta.sema.dedup();
         }
         key => unreachable!("{key} is known, and so it is read"),
     }

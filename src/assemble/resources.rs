@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mgmt_engine::graph::{Graph, Vertex};
 use mgmt_engine::id::{Id, Kind};
-use mgmt_engine::meta::Meta;
+use mgmt_engine::meta::{Meta, Semaphore};
 use mgmt_resources::kind::{Built, Context, Facets, Params, Shape, Value as Typed};
 use mgmt_resources::{Host, KindInfo};
 
@@ -34,6 +34,8 @@ struct Declared<'d> {
     params: Params,
     /// Edges written inside of it.
     wishes: Vec<Wish>,
+    /// Semaphores named inside of it.
+    semaphores: Vec<(Semaphore, Place)>,
 }
 
 /// Why a name in the file is no vertex.
@@ -154,6 +156,7 @@ impl<'a, 'd> Resources<'a, 'd> {
             meta: meta::defaults(self.options),
             params: Params::default(),
             wishes: Vec::new(),
+            semaphores: Vec::new(),
         };
         let mut poll = None;
         for pair in pairs {
@@ -196,7 +199,8 @@ impl<'a, 'd> Resources<'a, 'd> {
             "name" => {}
             "meta" => {
                 let subject = subject();
-                meta::read(pair.value, &mut declared.meta, &subject, self.options, &mut self.semaphores, problems);
+                let semaphores = meta::read(pair.value, &mut declared.meta, &subject, self.options, problems);
+                declared.semaphores = semaphores;
             }
             "hosts" if pair.value.is_null() => {}
             "hosts" => declared.here &= values::for_host(pair.value, &self.options.hostname, &subject(), problems),
@@ -255,6 +259,9 @@ impl<'a, 'd> Resources<'a, 'd> {
                 continue;
             }
             self.vertices.wishes.append(&mut declared.wishes);
+            for (semaphore, place) in &declared.semaphores {
+                self.semaphores.check(semaphore, *place, &declared.id, problems);
+            }
             if let Some(number) = numbers.get(&declared.id) {
                 let (first, known) = &kept[*number];
                 if first.meta != declared.meta || !known.resource.same(&*built.resource) {

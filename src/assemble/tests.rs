@@ -173,10 +173,10 @@ fn old_top_level_keys_warn() {
     check(
         "graph: g\nremote: x\nhostname: y",
         expect![[r#"
-        graph g
-        g:2:1: the key 'remote' is of old files, and ignored
-        g:3:1: the key 'hostname' is of old files, and ignored
-    "#]],
+            graph g
+            g:2:1: the key 'remote' of old files has no effect
+            g:3:1: the key 'hostname' of old files has no effect
+        "#]],
     );
 }
 
@@ -201,24 +201,24 @@ types:
     check(
         text,
         expect![[r#"
-        graph g
-        noop[n] at 15:10
-        file[motd] at 6:5 "path": Text("/etc/motd")
-        file[motd] -> noop[n]
-        g:3:1: unknown key 'resourcs' (did you mean 'resources'?) ignored
-        g:8:5: file[motd]: unknown key 'contents' (did you mean 'content'?) ignored
-        g:10:7: file[motd]: unknown key 'retries' in meta ignored
-        g:11:7: file[motd]: meta.rewatch is known, but not supported, and ignored
-        g:13:13: edge[e]: unknown key 'frm' (did you mean 'from'?) ignored
-        g:13:52: edge[e]: unknown key 'x' ignored
-    "#]],
+            graph g
+            noop[n] at 15:10
+            file[motd] at 6:5 "path": Text("/etc/motd")
+            file[motd] -> noop[n]
+            g:3:1: unknown key 'resourcs' (did you mean 'resources'?) ignored
+            g:8:5: file[motd]: unknown key 'contents' (did you mean 'content'?) ignored
+            g:10:7: file[motd]: unknown key 'retries' in meta ignored
+            g:11:7: file[motd]: meta.rewatch is not supported and has no effect
+            g:13:13: edge[e]: unknown key 'frm' (did you mean 'from'?) ignored
+            g:13:52: edge[e]: unknown key 'x' ignored
+        "#]],
     );
     let strict = show(&with(text, &Options { strict: true, ..options() }));
     expect![[r#"
         g:3:1: unknown key 'resourcs' (did you mean 'resources'?)
         g:8:5: file[motd]: unknown key 'contents' (did you mean 'content'?)
         g:10:7: file[motd]: unknown key 'retries' in meta
-        g:11:7: file[motd]: meta.rewatch is known, but not supported, and ignored
+        g:11:7: file[motd]: meta.rewatch is not supported and has no effect
         g:13:13: edge[e]: unknown key 'frm' (did you mean 'from'?)
         g:13:52: edge[e]: unknown key 'x'
     "#]]
@@ -598,32 +598,34 @@ fn meta_parameters() {
     check_exec(
         &meta("{retry: -2, delay: x, poll: 1.5, noop: 3, sema: {a: b}}"),
         expect![[r#"
-        g:5:19: exec[a]: meta.retry: expected a whole number, not below 0, found '-2'
-        g:5:30: exec[a]: meta.delay: expected a whole number, not below 0, found 'x'
-        g:5:39: exec[a]: meta.poll: expected a whole number, not below 0, found '1.5'
-        g:5:50: exec[a]: meta.noop: expected yes or no, found '3'
-        g:5:59: exec[a]: meta.sema: expected a list of texts, found a map
-    "#]],
+            g:5:19: exec[a]: meta.retry: expected a whole number, not below 0, found '-2' (-1 stands for "for ever")
+            g:5:30: exec[a]: meta.delay: expected a whole number, not below 0, found 'x'
+            g:5:39: exec[a]: meta.poll: expected a whole number, not below 0, found '1.5'
+            g:5:50: exec[a]: meta.noop: expected yes or no, found '3'
+            g:5:59: exec[a]: meta.sema: expected a list of texts, found a map
+        "#]],
     );
     check_exec(
         &meta("{sema: [cluster/x, 'a:0', 'a:b']}"),
         expect![[r#"
-        g:5:19: exec[a]: meta.sema: a semaphore of the whole cluster, 'cluster/x', is not built yet
-    "#]],
+            g:5:19: exec[a]: meta.sema: a semaphore of the whole cluster, 'cluster/x', is not built yet
+            g:5:30: exec[a]: meta.sema: expected id or id:count, found 'a:0'
+            g:5:37: exec[a]: meta.sema: expected id or id:count, found 'a:b'
+        "#]],
     );
     check_exec(
         &meta("{rewatch: 1, reset: 1, realize: 1, reverse: 1, hidden: 1, export: 1, dollar: 1, retryreset: 1}"),
         expect![[r#"
             graph g
             exec[a] at 4:5
-            g:5:12: exec[a]: meta.rewatch is known, but not supported, and ignored
-            g:5:24: exec[a]: meta.reset is known, but not supported, and ignored
-            g:5:34: exec[a]: meta.realize is known, but not supported, and ignored
-            g:5:46: exec[a]: meta.reverse is known, but not supported, and ignored
-            g:5:58: exec[a]: meta.hidden is known, but not supported, and ignored
-            g:5:69: exec[a]: meta.export is known, but not supported, and ignored
-            g:5:80: exec[a]: meta.dollar is known, but not supported, and ignored
-            g:5:91: exec[a]: meta.retryreset is known, but not supported, and ignored
+            g:5:12: exec[a]: meta.rewatch is not supported and has no effect
+            g:5:24: exec[a]: meta.reset is not supported and has no effect
+            g:5:34: exec[a]: meta.realize is not supported and has no effect
+            g:5:46: exec[a]: meta.reverse is not supported and has no effect
+            g:5:58: exec[a]: meta.hidden is not supported and has no effect
+            g:5:69: exec[a]: meta.export is not supported and has no effect
+            g:5:80: exec[a]: meta.dollar is not supported and has no effect
+            g:5:91: exec[a]: meta.retryreset is not supported and has no effect
         "#]],
     );
     check_exec(
@@ -642,7 +644,7 @@ fn meta_parameters() {
     check(
         "graph: g\nresources:\n  noop:\n  - {name: a, meta: {sema: ['x:2']}}\n  - {name: b, meta: {sema: ['x:3']}}",
         expect![[r#"
-            g:5:29: noop[b]: meta.sema: semaphore 'x' has the count 3 here, and 2 at 4:29
+            g:5:29: noop[b]: meta.sema: 'x' has the count 3 here, and 2 at 4:29
         "#]],
     );
 }
@@ -658,7 +660,7 @@ fn options_reach_every_vertex() {
     "#]].assert_eq(&show(&with(text, &options)));
     let text = "graph: g\nresources:\n  file: [{name: /a, meta: {sema: [':3']}}]";
     expect![[r#"
-        g:3:35: file[/a]: meta.sema: semaphore '' has the count 3 here, and 4 as an option of the program
+        g:3:35: file[/a]: meta.sema: '' has the count 3 here, and 4 by an option of the program
     "#]]
     .assert_eq(&show(&with(text, &options)));
 }
@@ -805,7 +807,7 @@ edges:
             g:3:1: unknown key 'resource' (did you mean 'resources'?) ignored
             g:6:5: file: the name is missing
             g:9:11: file[b]: mode: expected a text, found a list
-            g:10:19: file[b]: meta.retry: expected a whole number, not below 0, found 'often'
+            g:10:19: file[b]: meta.retry: expected a whole number, not below 0, found 'often' (-1 stands for "for ever")
             g:13:5: file[c]: unknown key 'stat' (did you mean 'state'?) ignored
             g:14:5: file[c]: is there twice, with different parameters (also at g:11:5)
             g:16:3: the kind 'svc' is not built yet

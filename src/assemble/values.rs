@@ -38,6 +38,12 @@ impl Misfit {
         Self::new(node.place(), format!("expected {wanted}, found {found}"))
     }
 
+    /// With a hint, if it has none of its own.
+    pub(super) fn hint(mut self, hint: &str) -> Self {
+        self.hint.get_or_insert_with(|| hint.to_owned());
+        self
+    }
+
     /// As a problem with a key of something.
     pub(super) fn of(self, subject: &str, key: impl Display) -> Problem {
         Problem::error(self.place, subject, format!("{key}: {}", self.message)).hint(self.hint)

@@ -23,7 +23,7 @@ resources:
     meta: {retry: -1, sema: ['x:2'], limit: 1, burst: 2}
   - {<<: *c, name: c, after: ['file[a]']}
   exec:
-  - {name: run, cmd: /a, env: {A: b}, hosts: ['*'], notify: noop[n]}
+  - {name: run, cmd: /a, env: {A: b}, hosts: ['*'], notify: 'noop[n]'}
 edges:
 - {name: e, from: {kind: file, name: a}, to: {kind: exec, name: run}, notify: true}
 ";
@@ -134,9 +134,19 @@ fn speed() {
             ),
         ),
     ] {
+        // Forgets the peak of memory so far.
+        let _no_matter = std::fs::write("/proc/self/clear_refs", "5");
+        let before = peak();
         let start = Instant::now();
         let assembled = with(&text, &options());
         let line = assembled.problems.shown().first().map(|problem| problem.line("g").to_string()).unwrap_or_default();
-        println!("{what}: {:?} {}", start.elapsed(), &line[..line.len().min(100)]);
+        println!("{what}: {:?}, {} MiB {:.100}", start.elapsed(), peak().saturating_sub(before) >> 10, line);
     }
+}
+
+/// The peak of this process's memory, in KiB.
+fn peak() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse().unwrap_or_default()
 }

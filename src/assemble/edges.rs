@@ -8,7 +8,7 @@ use mgmt_engine::id::Id;
 use super::kinds::Kinds;
 use super::resources::{Absence, Vertices};
 use super::{Options, values};
-use crate::diagnostic::{Place, Problem, Problems, nearest};
+use crate::diagnostic::{Place, Problem, Problems, SHOWN_MAX, nearest};
 use crate::document::{Node, Pair, Value};
 
 /// An edge as the file asks for it.
@@ -82,10 +82,15 @@ fn end(graph: &Graph, vertices: &Vertices, wish: &Wish, side: &str, id: &Id, pro
         None if vertices.collected.contains(&id.kind) => return None,
         None => format!("{side}: there is no {id}"),
     };
-    let names = graph.vertices().iter().filter(|vertex| vertex.id.kind == id.kind).map(|vertex| &*vertex.id.name);
-    let near = nearest(&id.name, names).map(|name| format!("did you mean {}[{name}]?", id.kind));
+    // A suggestion costs a look at every vertex, and nobody reads thousands of them.
+    let near = (problems.errors() < SHOWN_MAX).then(|| suggestion(graph, id)).flatten();
     problems.push(Problem::error(wish.place, &wish.subject, message).hint(near));
     None
+}
+
+fn suggestion(graph: &Graph, id: &Id) -> Option<String> {
+    let names = graph.vertices().iter().filter(|vertex| vertex.id.kind == id.kind).map(|vertex| &*vertex.id.name);
+    nearest(&id.name, names).map(|name| format!("did you mean {}[{name}]?", id.kind))
 }
 
 /// Reads `edges`.

@@ -27,10 +27,11 @@ fn show(assembled: &Assembled) -> String {
         let plain = mgmt_engine::meta::Meta::default();
         for (number, vertex) in graph.vertices().iter().enumerate() {
             let params = format!("{:?}", vertex.resource);
-            let params = params.split_once("({").map_or("", |(_, rest)| rest.split_once("}) ").map_or("", |(p, _)| p));
+            let params = params.split_once("params: {").and_then(|(_, rest)| rest.rsplit_once("}, first_dialect"));
+            let params = params.map_or("", |(params, _)| params);
             out += &format!("{} at {}", vertex.id, assembled.places[number]);
             if !params.is_empty() {
-                out += &format!(" {}", params.replace('\\', ""));
+                out += &format!(" {}", params);
             }
             if vertex.meta != plain {
                 out += &difference(&format!("{:#?}", vertex.meta), &format!("{plain:#?}"));
@@ -272,9 +273,9 @@ fn scalars_keep_their_source_text() {
     check_file(
         "content: |\n      hello",
         expect![[r#"
-        graph g
-        file[a] at 4:5 "content": Text("hellon"), "path": Text("/a")
-    "#]],
+            graph g
+            file[a] at 4:5 "content": Text("hello\n"), "path": Text("/a")
+        "#]],
     );
     check_file(
         "content: ''\n    owner:",

@@ -1,12 +1,12 @@
 //! Kinds that do nothing, with enough parameters and facets to assemble graphs of.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mgmt_engine::resource::{Applied, Check, Drift, Fault, Look, Resource, Work};
-use mgmt_resources::kind::{Anchor, Built, Context, Facets, Field, Params, Problem, Shape, normal};
+use mgmt_resources::kind::{Anchor, Built, Context, Facets, Field, Params, Problem, Shape, Value, normal};
 use mgmt_resources::{Host, KindInfo, noop};
 
 /// This machine. The one place that knows how a host is made.
@@ -25,7 +25,8 @@ pub(super) static KINDS: &[&KindInfo] = &[&noop::INFO, &FILE, &EXEC, &USER];
 /// Equal if all it was built from is.
 #[derive(Debug, PartialEq)]
 struct Fake {
-    params: String,
+    params: Taken,
+    first_dialect: bool,
     managed: Arc<BTreeSet<PathBuf>>,
 }
 
@@ -95,36 +96,67 @@ static EXEC: KindInfo = KindInfo {
 
 static USER: KindInfo = KindInfo { name: "user", summary: "", notes: "", example: "", fields: &[], build: user };
 
-fn built(params: &Params, context: &Context<'_>, facets: Facets) -> Built {
-    let params = format!("{params:?} first={}", context.first_dialect);
-    let resource = Arc::new(Fake { params, managed: context.managed.clone() });
+type Taken = BTreeMap<&'static str, Value>;
+
+/// Takes everything, as a kind does.
+fn take(params: &mut Params, info: &KindInfo) -> Taken {
+    let one = |field: &Field| {
+        let name = field.name;
+        let value = match field.shape {
+            _ if !params.has(name) => return None,
+            Shape::Text | Shape::Path | Shape::Choice(_) => Value::Text(params.text(name)?),
+            Shape::Bool => Value::Bool(params.bool(name)?),
+            Shape::Count => Value::Count(params.count(name)?),
+            Shape::Seconds => Value::Seconds(params.seconds(name)?),
+            Shape::Texts | Shape::Paths => Value::Texts(params.texts(name)),
+            Shape::Map => Value::Map(params.map(name)),
+            Shape::Ignored => unreachable!("it is never set"),
+        };
+        Some((name, value))
+    };
+    info.fields.iter().filter_map(one).collect()
+}
+
+fn text<'a>(params: &'a Taken, name: &str) -> Option<&'a str> {
+    match params.get(name)? {
+        Value::Text(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn built(params: Taken, context: &Context<'_>, facets: Facets) -> Built {
+    let resource = Arc::new(Fake { params, first_dialect: context.first_dialect, managed: context.managed.clone() });
     Built { resource, facets, warnings: Vec::new() }
 }
 
 fn file(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Problem>> {
-    let mut built = built(params, context, Facets::default());
-    let Some(path) = params.filled("path") else {
+    let params = take(params, &FILE);
+    let Some(written) = text(&params, "path") else {
         return Err(vec![Problem::new("", "a path is missing")]);
     };
-    if path.ends_with('/') && params.has("content") {
+    let illogical = written.ends_with('/') && params.contains_key("content");
+    let path = normal(Path::new(written));
+    let mut wants = vec![Anchor::Parent(path.clone())];
+    if let Some(Value::Texts(fragments)) = params.get("fragments") {
+        wants.extend(fragments.iter().map(|text| Anchor::Path(text.into())));
+    }
+    wants.extend(text(&params, "owner").map(|owner| Anchor::User(owner.to_owned())));
+    let purges = (params.get("purge") == Some(&Value::Bool(true))).then(|| path.clone());
+    let facets = Facets { owns: Some(path.clone()), purges, provides: vec![Anchor::Path(path)], wants };
+    let mut built = built(params, context, facets);
+    if illogical {
         built.warnings.push(Problem::new("content", "a directory has none; ignored"));
     }
-    let path = normal(Path::new(&path));
-    let mut wants = vec![Anchor::Parent(path.clone())];
-    wants.extend(params.texts("fragments").into_iter().map(|text| Anchor::Path(text.into())));
-    wants.extend(params.text("owner").map(Anchor::User));
-    let purges = params.bool("purge").filter(|purge| *purge).map(|_| path.clone());
-    built.facets = Facets { owns: Some(path.clone()), purges, provides: vec![Anchor::Path(path)], wants };
     Ok(built)
 }
 
 fn exec(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Problem>> {
-    let mut built = built(params, context, Facets::default());
-    built.facets.wants.extend(params.text("cmd").map(|cmd| Anchor::Path(cmd.into())));
-    Ok(built)
+    let params = take(params, &EXEC);
+    let wants = text(&params, "cmd").map(|cmd| Anchor::Path(cmd.into())).into_iter().collect();
+    Ok(built(params, context, Facets { wants, ..Facets::default() }))
 }
 
 fn user(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Problem>> {
     let provides = vec![Anchor::User(context.name.to_owned())];
-    Ok(built(params, context, Facets { provides, ..Facets::default() }))
+    Ok(built(take(params, &USER), context, Facets { provides, ..Facets::default() }))
 }

@@ -43,6 +43,22 @@ pub struct Options {
     pub no_autoedge: bool,
 }
 
+impl Options {
+    /// For the graph file at this path (`-`: standard input), otherwise as by default.
+    ///
+    /// # Errors
+    /// The path is relative, and there is no current directory.
+    pub fn of(path: &Path) -> std::io::Result<Self> {
+        let (file, directory) = if path.as_os_str() == "-" {
+            ("<stdin>".to_owned(), std::path::absolute(".")?)
+        } else {
+            let absolute = std::path::absolute(path)?;
+            (path.display().to_string(), absolute.parent().unwrap_or(Path::new("/")).to_owned())
+        };
+        Ok(Self { file, directory, ..Self::default() })
+    }
+}
+
 /// What became of a document.
 #[derive(Debug)]
 pub struct Assembled {

@@ -1,6 +1,6 @@
 //! Text to a tree of texts, lists and maps, each with its place. The door to the YAML crate.
 //!
-//! Promises bounds ([`BYTES_MAX`], [`DEPTH_MAX`], [`EXPANSION_MAX`], [`NODES_MAX`]), and never a panic, whatever the
+//! Promises bounds ([`BYTES_MAX`], [`DEPTH_MAX`], [`EXPANSION_MAX`], [`NODES_MAX`], [`MARKS_MAX`]), and never a panic, whatever the
 //! bytes. Aliases and merge keys are resolved, and cost nothing: the tree is one flat list in the order of the file, and
 //! an alias is a reference into it. Scalars stay text: what `yes` or `0644` means is for whoever knows what is wanted
 //! there. Must not know what a graph is.
@@ -22,6 +22,10 @@ pub const DEPTH_MAX: usize = 64;
 pub const EXPANSION_MAX: u64 = 100_000;
 /// How many nodes a file may have: far beyond 100,000 resources, far below what fills a machine's memory.
 pub const NODES_MAX: usize = 1_000_000;
+
+/// How many brackets, commas, quotes and the like a file may have. The parser keeps a list in brackets to its end
+/// before it shows the first item, at some 170 bytes a token; this is what keeps it from filling the memory.
+pub const MARKS_MAX: usize = 2_000_000;
 
 /// A document. Its nodes are looked at through [`Node`].
 #[derive(Debug, Default)]

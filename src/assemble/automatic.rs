@@ -47,16 +47,27 @@ pub(super) fn find(graph: &Graph, facets: &[Facets]) -> Vec<(usize, usize)> {
                 Anchor::User(name) => providers.get(&Key::User(name)),
                 Anchor::Group(name) => providers.get(&Key::Group(name)),
                 // The nearest one that is not the vertex itself.
-                Anchor::Parent(path) => path
-                    .ancestors()
-                    .skip(1)
-                    .filter_map(|ancestor| providers.get(&Key::path(ancestor)))
+                Anchor::Parent(path) => ancestors(path.as_os_str().as_bytes())
+                    .filter_map(|ancestor| providers.get(&Key::Path(ancestor)))
                     .find(|found| found.iter().any(|provider| *provider != number)),
             };
             edges.extend(found.into_iter().flatten().filter(|p| **p != number).map(|provider| (*provider, number)));
         }
     }
     edges
+}
+
+/// The directories above a normal path, nearest first. [`Path::ancestors`] would take the path apart each time.
+fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::successors(parent(path), |path| parent(path))
+}
+
+fn parent(path: &[u8]) -> Option<&[u8]> {
+    match path.iter().rposition(|byte| *byte == b'/')? {
+        0 if path.len() == 1 => None,
+        0 => Some(b"/"),
+        slash => Some(&path[..slash]),
+    }
 }
 
 /// Reports those that would have closed a circle.
@@ -67,5 +78,18 @@ pub(super) fn report(graph: &Graph, vertices: &Vertices, left_out: &[(usize, usi
         let id = |number: usize| &graph.vertices()[number].id;
         let message = format!("does not wait for {}, which waits for it already", id(from));
         problems.push(Problem::warning(vertices.places[to], id(to).to_string(), message));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ancestors;
+
+    #[test]
+    fn ancestors_end_at_the_root() {
+        let shown = |path: &str| ancestors(path.as_bytes()).map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ");
+        assert_eq!(shown("/a/bc/d"), "/a/bc /a /");
+        assert_eq!(shown("/a"), "/");
+        assert_eq!(shown("/"), "");
     }
 }

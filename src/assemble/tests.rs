@@ -735,6 +735,48 @@ edges:
 }
 
 #[test]
+fn automatic_edges_never_close_a_circle() {
+    check(
+        "
+graph: g
+resources:
+  file:
+  - {name: a, path: /a, fragments: [/b]}
+  - {name: b, path: /b, fragments: [/c]}
+  - {name: c, path: /c, fragments: [/a, /a, /c]}
+",
+        expect![[r#"
+            graph g
+            file[a] at 5:5 "fragments": Texts(["/b"]), "path": Text("/a")
+            file[b] at 6:5 "fragments": Texts(["/c"]), "path": Text("/b")
+            file[c] at 7:5 "fragments": Texts(["/a", "/a", "/c"]), "path": Text("/c")
+            file[b] -> file[a] automatic
+            file[c] -> file[b] automatic
+            g:7:5: file[c]: does not wait for file[a], which waits for it already
+        "#]],
+    );
+}
+
+#[test]
+fn options_of_a_path() {
+    let of =
+        |path: &str| Options::of(Path::new(path)).map(|options| (options.file, options.directory)).expect("a path");
+    assert_eq!(of("/a/b/g.yaml"), ("/a/b/g.yaml".into(), "/a/b".into()));
+    let here = std::env::current_dir().expect("a directory");
+    assert_eq!(of("g.yaml"), ("g.yaml".into(), here.clone()));
+    assert_eq!(of("sub/g.yaml"), ("sub/g.yaml".into(), here.join("sub")));
+    assert_eq!(of("-"), ("<stdin>".into(), here));
+}
+
+#[test]
+fn problems_cannot_move_the_cursor() {
+    let text = "graph: g\nedges:\n- {from: {kind: noop, name: \"\\e[2J\"}, to: {kind: noop, name: a}}\n\"\\e\": 1";
+    let shown = show(&with(text, &options()));
+    assert!(shown.contains("\\u{1b}[2J"), "{shown}");
+    assert!(shown.lines().all(|line| !line.contains(char::is_control)), "{shown}");
+}
+
+#[test]
 fn purging_knows_what_is_managed() {
     let text = "graph: g\nresources:\n  file:\n  - {name: /d/, purge: yes, recurse: yes}\n  - {name: /d/a/b}\n  - {name: /e}\n  \
                 - {name: /d2}";

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Tag};
 
-use super::{BYTES_MAX, DEPTH_MAX, Document, EXPANSION_MAX, Entry, Form, NODES_MAX, Place, read};
+use super::{BYTES_MAX, DEPTH_MAX, Document, EXPANSION_MAX, Entry, Form, MARKS_MAX, NODES_MAX, Place, read};
 use crate::diagnostic::Problem;
 
 /// Reads a document.
@@ -17,6 +17,7 @@ pub fn parse(bytes: &[u8]) -> Result<Document, Problem> {
         return Err(read::too_big());
     }
     let text = utf8(bytes)?;
+    check_marks(bytes)?;
     let mut builder = Builder::default();
     // Most scalars are about as long in the file as in the tree; a node takes some eight bytes of file.
     builder.document.text.reserve(bytes.len() / 2);
@@ -44,6 +45,17 @@ fn utf8(bytes: &[u8]) -> Result<&str, Problem> {
     let line = 1 + before.bytes().filter(|byte| *byte == b'\n').count() as u32;
     let column = 1 + before.rsplit('\n').next().map_or(0, |last| last.chars().count()) as u32;
     Err(Problem::error(Place { line, column }, "", message))
+}
+
+/// Refuses what would make far too many tokens: in brackets, each needs at least one of these bytes.
+fn check_marks(bytes: &[u8]) -> Result<(), Problem> {
+    let mark =
+        |byte: &&u8| matches!(byte, b',' | b'[' | b']' | b'{' | b'}' | b'"' | b'\'' | b'&' | b'*' | b'!' | b':' | b'?');
+    if bytes.len() <= MARKS_MAX || bytes.iter().filter(mark).count() <= MARKS_MAX {
+        return Ok(());
+    }
+    Err(Problem::error(None, "", format!("has more than {MARKS_MAX} brackets, commas, colons and quotes"))
+        .hint(read::LONG_CONTENTS.to_owned()))
 }
 
 fn place(mark: &Marker) -> Place {

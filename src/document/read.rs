@@ -10,6 +10,9 @@ use rustix::fs::OFlags;
 use super::BYTES_MAX;
 use crate::diagnostic::Problem;
 
+/// What helps when a file is too much.
+pub(super) const LONG_CONTENTS: &str = "long contents belong in a file of their own, named by `source`";
+
 /// Reads a graph file, or standard input if the path is `-`.
 ///
 /// Answers at once: a pipe or device is refused instead of waited for, and a file that is too big is not read.
@@ -45,8 +48,7 @@ fn take(source: impl Read, expected: usize) -> Result<Vec<u8>, Problem> {
 
 /// The file has more bytes than allowed.
 pub(super) fn too_big() -> Problem {
-    Problem::error(None, "", format!("is bigger than {} MiB", BYTES_MAX >> 20))
-        .hint("long contents belong in a file of their own, named by `source`".to_owned())
+    Problem::error(None, "", format!("is bigger than {} MiB", BYTES_MAX >> 20)).hint(LONG_CONTENTS.to_owned())
 }
 
 fn unreadable(error: io::Error) -> Problem {

@@ -127,6 +127,12 @@ fn bounds_hold() {
     refuse("- ".repeat(65), expect!["g:1:129: nested deeper than 64"]);
     refuse("- ".repeat(1 << 20), expect!["g:1:129: nested deeper than 64"]);
     refuse(
+        format!("- [{}]", "x,".repeat(MARKS_MAX)),
+        expect![
+            "g: has more than 2000000 brackets, commas, colons and quotes (long contents belong in a file of their own, named by `source`)"
+        ],
+    );
+    refuse(
         vec![b' '; BYTES_MAX + 1],
         expect!["g: is bigger than 16 MiB (long contents belong in a file of their own, named by `source`)"],
     );

@@ -56,7 +56,9 @@ fn graph(count: usize, version: impl Fn(usize) -> u32, edges: &[(usize, usize)])
     let mut graph = Graph::new("bench");
     for n in 0..count {
         let resource = Arc::new(Noop(version(n)));
-        graph.add(Vertex { id: Id::new("noop", &format!("n{n}")), resource, meta: Meta::default() }).expect("new names");
+        graph
+            .add(Vertex { id: Id::new("noop", &format!("n{n}")), resource, meta: Meta::default() })
+            .expect("new names");
     }
     for (from, to) in edges {
         graph.connect(*from, *to, false);
@@ -127,9 +129,12 @@ fn median(mut times: Vec<Duration>) -> String {
 }
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let chain: Vec<_> = (1..VERTICES).map(|n| (n - 1, n)).collect();
-    for (shape, edges) in [("one layer", vec![]), ("chain", chain), ("100 random layers, 3 edges each", layers(VERTICES))] {
+    for (shape, edges) in
+        [("one layer", vec![]), ("chain", chain), ("100 random layers, 3 edges each", layers(VERTICES))]
+    {
         let graph = graph(VERTICES, |_| 0, &edges);
         let (mut floor, mut ours) = (Vec::new(), Vec::new());
         for _ in 0..RUNS {

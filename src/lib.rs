@@ -1,5 +1,6 @@
 //! mgmt.
 
 pub mod assemble;
+pub mod cli;
 pub mod diagnostic;
 pub mod document;

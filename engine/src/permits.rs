@@ -7,14 +7,14 @@ use crate::meta::Semaphore;
 
 /// The semaphores in use, and who waits.
 #[derive(Debug, Default)]
-pub struct Permits {
+pub(crate) struct Permits {
     held: BTreeMap<String, u32>,
     waiting: VecDeque<u32>,
 }
 
 impl Permits {
     /// Takes all of `wanted`, or none: then `who` waits, and [`release`](Self::release) will name it.
-    pub fn take(&mut self, who: u32, wanted: &[Semaphore]) -> bool {
+    pub(crate) fn take(&mut self, who: u32, wanted: &[Semaphore]) -> bool {
         if self.grab(wanted) {
             return true;
         }
@@ -36,7 +36,7 @@ impl Permits {
 
     /// Gives back what a holder took. Everybody who waits may try again: call [`take`](Self::take) for each.
     #[must_use]
-    pub fn release(&mut self, held: &[Semaphore]) -> Vec<u32> {
+    pub(crate) fn release(&mut self, held: &[Semaphore]) -> Vec<u32> {
         for semaphore in held {
             let count = self.held.get_mut(&semaphore.id).expect("what is given back was taken");
             *count -= 1;
@@ -48,7 +48,7 @@ impl Permits {
     }
 
     /// `who` waits no more.
-    pub fn forget(&mut self, who: u32) {
+    pub(crate) fn forget(&mut self, who: u32) {
         self.waiting.retain(|w| *w != who);
     }
 }

@@ -35,13 +35,15 @@ use crate::resource::{
 use crate::schedule::{Action, Deed, Event, Found, Options, Owed, Schedule};
 
 /// Actions that a worker pulls at once, at most.
-const BATCH_MAX: usize = 64;
+const BATCH_MAX: usize = 256;
 /// A worker that has spent this long on a batch puts the rest back, so that nothing ready waits behind a slow one.
 const BATCH_TIME: Duration = Duration::from_micros(300);
 /// Reports that may wait for a slow observer.
 const OUTBOX_MAX: usize = 65_536;
-/// Worker threads, at least and at most. More than cores, because a worker may block for a moment on a slow disk.
+/// Worker threads, at least and at most. Twice the cores: half of them are a reserve that steps in when a worker blocks.
 const WORKERS: std::ops::RangeInclusive<usize> = 2..=16;
+/// The reserve takes what has been ready for so long while as many workers as there are cores are at work.
+const RESERVE_AFTER: Duration = Duration::from_millis(1);
 
 /// Takes what the engine tells. Called in order, by one thread at a time, outside the engine's lock; a slow observer
 /// slows reports down, not repairs.
@@ -105,7 +107,8 @@ struct Shared {
     owed_version: AtomicU64,
     clock: Clock,
     runtime: Handle,
-    batch_share: usize,
+    /// Workers that may be at work before the reserve is asked.
+    cores: usize,
     state: latest::Sender<Condition>,
 }
 
@@ -124,7 +127,13 @@ struct Core {
     schedule: Schedule,
     graph: Graph,
     held: Vec<Held>,
+    /// Workers asleep, and workers at work.
     idle: usize,
+    active: usize,
+    /// Batches pulled so far: while it rises, workers are not blocked.
+    pulls: u64,
+    /// A reserve worker is watching what is ready.
+    sentinel: bool,
     over: bool,
     outbox: Vec<Told>,
     /// Urgency for everything that starts from now on.
@@ -211,6 +220,9 @@ impl Engine {
                 graph: Graph::default(),
                 held: Vec::new(),
                 idle: 0,
+                active: 0,
+                pulls: 0,
+                sentinel: false,
                 over: false,
                 outbox: Vec::new(),
                 urgency: Urgency::None,
@@ -223,7 +235,7 @@ impl Engine {
             owed_version: AtomicU64::new(0),
             clock,
             runtime,
-            batch_share: count * 4,
+            cores: cores.min(count),
             state: latest::Sender::new(Condition::Working),
         });
         let mut workers = Vec::with_capacity(count);
@@ -437,7 +449,12 @@ impl Shared {
     }
 
     /// Called by whoever has stepped the schedule, to let everybody know what that led to.
-    fn settle(&self, mut core: MutexGuard<'_, Core>) {
+    fn settle(&self, core: MutexGuard<'_, Core>) {
+        self.settle_and(core, false);
+    }
+
+    /// The same; a worker that goes on to pull needs nobody woken for its own share.
+    fn settle_and(&self, mut core: MutexGuard<'_, Core>, pulls: bool) {
         let reports = core.schedule.take_reports();
         let converged = core.schedule.take_converged();
         core.outbox.extend(reports.into_iter().map(Told::Report));
@@ -449,7 +466,7 @@ impl Shared {
         };
         let owed = core.schedule.owed_version();
         let dropped = core.end_slots();
-        let (tell, wake) = (!core.outbox.is_empty(), core.wakes());
+        let (tell, wake) = (!core.outbox.is_empty(), core.wakes(self.cores, pulls));
         // Still under the lock: published later, an older state could come after a newer one, and stay.
         self.owed_version.store(owed, Ordering::Release);
         self.state.send_if_modified(|known| std::mem::replace(known, condition) != condition);
@@ -517,7 +534,8 @@ impl Shared {
             for (ticket, outcome) in done.drain(..) {
                 core.take_in(ticket, outcome, now);
             }
-            self.settle(core);
+            core.active -= 1;
+            self.settle_and(core, true);
             self.clear_ledger();
         }
     }
@@ -525,6 +543,7 @@ impl Shared {
     /// Waits until something is to be done, and pulls a fair share of it. `false`: it is over.
     fn pull(&self, jobs: &mut Vec<Job>) -> bool {
         let mut core = self.lock();
+        let mut stepped_in = false;
         loop {
             if core.over {
                 return false;
@@ -537,17 +556,34 @@ impl Shared {
                 core = self.lock();
                 continue;
             }
-            let share = core.schedule.ready().div_ceil(self.batch_share).clamp(1, BATCH_MAX);
-            core.pull(share, now, jobs);
-            if !jobs.is_empty() {
-                return true;
+            if core.active < self.cores || stepped_in {
+                let share = (core.schedule.ready() / (self.cores * 2)).clamp(1, BATCH_MAX);
+                core.pull(share, now, jobs);
+                if !jobs.is_empty() {
+                    core.active += 1;
+                    core.pulls += 1;
+                    return true;
+                }
             }
+            // With work left over, one sleeper looks again soon: the others may be blocked.
+            let watches = core.schedule.ready() > 0 && !core.sentinel;
+            let limit = [wake_at.map(|at| at.since(now)), watches.then_some(RESERVE_AFTER)].into_iter().flatten().min();
+            core.sentinel |= watches;
             core.idle += 1;
-            core = match wake_at {
+            let pulls = core.pulls;
+            stepped_in = false;
+            core = match limit {
                 None => self.work.wait(core).unwrap_or_else(PoisonError::into_inner),
-                Some(at) => self.work.wait_timeout(core, at.since(now)).unwrap_or_else(PoisonError::into_inner).0,
+                Some(limit) => {
+                    let woken = self.work.wait_timeout(core, limit).unwrap_or_else(PoisonError::into_inner);
+                    stepped_in = watches && woken.1.timed_out() && woken.0.pulls == pulls;
+                    woken.0
+                }
             };
             core.idle -= 1;
+            if watches {
+                core.sentinel = false;
+            }
         }
     }
 
@@ -651,9 +687,12 @@ impl Shared {
 }
 
 impl Core {
-    /// How many sleeping workers what is ready is worth.
-    fn wakes(&self) -> usize {
-        self.schedule.ready().min(self.idle)
+    /// How many sleepers to wake for what is ready.
+    fn wakes(&self, cores: usize, pulls: bool) -> usize {
+        let (ready, active) = (self.schedule.ready(), self.active + usize::from(pulls));
+        let left = ready - usize::from(pulls).min(ready);
+        let wanted = if active < cores { cores - active } else { usize::from(!self.sentinel) };
+        left.min(wanted).min(self.idle)
     }
 }
 

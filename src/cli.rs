@@ -1,0 +1,33 @@
+//! The command line: reads arguments, calls the verb, and turns what came of it into an exit code.
+//!
+//! Knows every verb by name and none by its workings.
+
+pub mod args;
+pub mod exit;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+
+use args::{Args, Verb};
+pub use exit::{Exit, Failure};
+
+/// Runs the program with these arguments, the first being its own name, and returns its exit code.
+pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
+    let args = match Args::try_parse_from(arguments) {
+        Ok(args) => args,
+        Err(error) => {
+            let code = match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done,
+                _ => Exit::Usage,
+            };
+            // Nobody is left to tell if this cannot be printed.
+            drop(error.print());
+            return code;
+        }
+    };
+    let ended = match args.verb {
+        Verb::Validate(_) => Ok(Exit::Done),
+        _ => Ok(Exit::Done),
+    };
+    ended.unwrap_or_else(|failure: Failure| failure.say())
+}

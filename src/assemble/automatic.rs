@@ -27,7 +27,7 @@ impl<'a> Key<'a> {
 /// Finds the edges, in an order that depends on nothing but the vertices'.
 pub(super) fn find(graph: &Graph, facets: &[Facets]) -> Vec<(usize, usize)> {
     let taking_part = || facets.iter().enumerate().filter(|(number, _)| graph.vertices()[*number].meta.autoedge);
-    let mut providers: HashMap<Key<'_>, Vec<usize>> = HashMap::new();
+    let mut providers: HashMap<Key<'_>, Vec<usize>> = HashMap::with_capacity(facets.len());
     for (number, facets) in taking_part() {
         for anchor in &facets.provides {
             let key = match anchor {

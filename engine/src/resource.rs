@@ -327,7 +327,7 @@ impl Signal {
         Self { sink, ticket }
     }
 
-    /// A signal for tests, which counts into the sink under a made-up ticket.
+    /// A signal of no vertex, for watchers outside a graph and for tests: its ticket is the number alone.
     pub fn for_test(sink: Arc<dyn Sink>, number: u32) -> Self {
         Self { sink, ticket: Ticket { slot: number, life: 0 } }
     }

@@ -1,0 +1,533 @@
+//! One run: wires host, engine, graph file, signals and control socket together, and sees it to its end.
+//!
+//! Its loop owns the run: whatever happens (a signal, an edit of the graph file, convergence, the end of time, a
+//! question) comes to it, and is answered there. Must not know how a resource, the engine or the socket works.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use mgmt_engine::resource::{Signal, Sink, Ticket, Urgency};
+use mgmt_engine::runner::{Condition, Config, Engine, Ledger as _, Snapshot};
+use mgmt_engine::schedule::Options as EngineOptions;
+use mgmt_engine::{Clock, Graph};
+use mgmt_resources::{Host, KINDS};
+use serde_json::json;
+use tokio::runtime::Runtime;
+use tokio::sync::Notify;
+
+use crate::assemble::{self, Assembled};
+use crate::cli::{Exit, Failure};
+use crate::control::{Answers, Socket};
+use crate::events::{Events, rfc3339};
+use crate::ledger::Owed;
+use crate::observer::{Listener, Tally, Teller};
+use crate::progress::{self, Progress};
+use crate::shutdown::{Asked, Signals};
+use crate::state::State;
+
+/// An edit of the graph file is read this long after the last event of it: editors write in several steps.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Children that outlive the engine's drain are waited for no longer than this.
+const LEFTOVERS: Duration = Duration::from_secs(11);
+
+/// Where the graph comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// This file, or `-`.
+    File(PathBuf),
+    /// Nowhere: an agent without resources.
+    Empty,
+}
+
+impl Source {
+    fn is_stdin(&self) -> bool {
+        matches!(self, Self::File(path) if path.as_os_str() == "-")
+    }
+
+    fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) if path.as_os_str() != "-" => Some(path),
+            _ => None,
+        }
+    }
+}
+
+/// What kind of run it is.
+pub struct Settings {
+    /// Where state is kept; its lock is ours.
+    pub state: State,
+    /// This host's name.
+    pub hostname: String,
+    /// Where the graph comes from.
+    pub source: Source,
+    /// How it is read.
+    pub options: assemble::Options,
+    /// Quiet for so long is converged.
+    pub converged: Duration,
+    /// Exit once converged.
+    pub once: bool,
+    /// Give up after so long.
+    pub max_runtime: Option<Duration>,
+    /// Read the graph file again when it is edited.
+    pub watch: bool,
+    /// Answer on the control socket.
+    pub serve: bool,
+    /// Gets `true` or `false` appended.
+    pub status_file: Option<PathBuf>,
+    /// Who prints events instead of the log.
+    pub listener: Option<Listener>,
+    /// Where progress is shown.
+    pub progress: Progress,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The graph at the end.
+    pub graph: Graph,
+    /// How each of its vertices stood, by number.
+    pub snapshot: Snapshot,
+    /// Counts over the run.
+    pub tally: Arc<Tally>,
+    /// `--max-runtime` passed.
+    pub late: bool,
+    /// Whether it had converged when it was asked to end, or ended by itself.
+    pub converged: bool,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Ended {
+    /// Whether something is failed now.
+    pub fn failed(&self) -> bool {
+        use mgmt_engine::report::Standing;
+        self.snapshot.stands.iter().any(|s| matches!(s.standing, Standing::Failed | Standing::Held))
+    }
+}
+
+/// The runtime for all that waits: children, timers, the socket.
+///
+/// # Errors
+/// If threads cannot be started.
+pub fn runtime() -> Result<Runtime, Failure> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).clamp(1, 4);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("task")
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(Exit::Unavailable, format!("cannot start threads: {e}")))
+}
+
+/// Runs until something ends it.
+///
+/// # Errors
+/// It could not start: the graph is wrong, or something of this host is missing.
+pub fn run(settings: Settings, host: &Arc<Host>, clock: Clock) -> Result<Ended, Failure> {
+    let runtime = runtime()?;
+    let assembled = load(&settings, host);
+    let graph = accept(assembled)?;
+    let ended = runtime.block_on(async {
+        let mut agent = Agent::start(settings, Arc::clone(host), clock, runtime.handle().clone())?;
+        agent.adopt(graph);
+        agent.until_it_ends().await;
+        Ok(agent.end().await)
+    });
+    // What still runs there (a lookup that hangs, a child being waited for) must not keep us from ending.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    ended
+}
+
+fn load(settings: &Settings, host: &Arc<Host>) -> Assembled {
+    match &settings.source {
+        Source::File(path) => assemble::load(path, &settings.options, KINDS, host),
+        Source::Empty => assemble::assemble_bytes(b"graph: empty\n", &settings.options, KINDS, host),
+    }
+}
+
+/// Says what was found, and gives the graph if there is one.
+fn accept(assembled: Assembled) -> Result<Graph, Failure> {
+    let Assembled { graph, problems, .. } = assembled;
+    for problem in problems.shown() {
+        let line = problem.line(problems.file()).to_string();
+        if graph.is_some() { tracing::warn!("{line}") } else { tracing::error!("{line}") }
+    }
+    if problems.more() > 0 {
+        tracing::warn!("{}: and {} more", problems.file(), problems.more());
+    }
+    graph.ok_or_else(|| {
+        let errors = problems.errors();
+        let plural = if errors == 1 { "" } else { "s" };
+        Failure::new(Exit::Graph, format!("{} is not a graph that can run: {errors} error{plural}", problems.file()))
+    })
+}
+
+struct Agent {
+    settings: Settings,
+    host: Arc<Host>,
+    engine: Arc<Engine>,
+    shared: Arc<Shared>,
+    ledger: Owed,
+    debts: BTreeSet<mgmt_engine::Id>,
+    edits: Arc<Edits>,
+    _edits_watched: Option<mgmt_resources::watches::Guard>,
+    signals: Signals,
+    socket: Option<Socket>,
+    clock: Clock,
+    /// Changes and time at the last new graph, to say what it led to.
+    since: (u64, u64, mgmt_engine::Moment),
+    late: bool,
+}
+
+/// What the socket answers from.
+struct Shared {
+    engine: Arc<Engine>,
+    events: Arc<Events>,
+    tally: Arc<Tally>,
+    host: Arc<Host>,
+    hostname: String,
+    file: String,
+    started: SystemTime,
+    graph_error: Mutex<Option<String>>,
+}
+
+/// Raised when the graph file may have changed.
+#[derive(Debug, Default)]
+struct Edits {
+    notify: Notify,
+    seen: AtomicBool,
+}
+
+impl Sink for Edits {
+    fn raised(&self, _: &[Ticket]) {
+        self.seen.store(true, Ordering::Release);
+        self.notify.notify_one();
+    }
+
+    fn ticked(&self, _: Ticket) {}
+}
+
+impl Agent {
+    fn start(
+        mut settings: Settings,
+        host: Arc<Host>,
+        clock: Clock,
+        runtime: tokio::runtime::Handle,
+    ) -> Result<Self, Failure> {
+        let cannot = |what: &str, e: std::io::Error| Failure::new(Exit::Unavailable, format!("cannot {what}: {e}"));
+        let signals = Signals::listen().map_err(|e| cannot("listen for signals", e))?;
+        let (events, tally) = (Arc::new(Events::new()), Arc::new(Tally::default()));
+        let ledger = Owed::in_directory(settings.state.directory());
+        let debts = if settings.options.noop { BTreeSet::new() } else { ledger.load() };
+        let teller = Teller {
+            events: Arc::clone(&events),
+            tally: Arc::clone(&tally),
+            status_file: settings.status_file.take(),
+            listener: settings.listener.take(),
+        };
+        let options =
+            EngineOptions { noop: settings.options.noop, recheck: !settings.once, converged: settings.converged };
+        let keeper = Box::new(Owed::in_directory(settings.state.directory()));
+        let engine = Engine::start(Config { options, workers: None }, clock, runtime, Box::new(teller), keeper);
+        let engine = Arc::new(engine.map_err(|e| cannot("start threads", e))?);
+        let edits = Arc::new(Edits::default());
+        let edits_watched = match settings.source.file() {
+            Some(path) if settings.watch => watch_edits(&host, path, &edits),
+            _ => None,
+        };
+        let socket = if settings.serve {
+            Some(Socket::open(settings.state.directory()).map_err(|e| cannot("open the control socket", e))?)
+        } else {
+            None
+        };
+        let shared = Arc::new(Shared {
+            engine: Arc::clone(&engine),
+            events,
+            tally,
+            host: Arc::clone(&host),
+            hostname: settings.hostname.clone(),
+            file: settings.options.file.clone(),
+            started: Clock::wall(),
+            graph_error: Mutex::new(None),
+        });
+        let since = (0, 0, clock.now());
+        Ok(Self {
+            settings,
+            host,
+            engine,
+            shared,
+            ledger,
+            debts,
+            edits,
+            _edits_watched: edits_watched,
+            signals,
+            socket,
+            clock,
+            since,
+            late: false,
+        })
+    }
+
+    /// Lets the engine have a new graph.
+    fn adopt(&mut self, graph: Graph) {
+        let debts = std::mem::take(&mut self.debts);
+        // Refreshes owed to resources that the graph no longer has are owed to nobody.
+        let known: Vec<_> = debts.iter().filter(|id| graph.number(id).is_some()).cloned().collect();
+        if known.len() < debts.len()
+            && let Err(error) = self.ledger.keep(&known, false)
+        {
+            self.ledger.lost(&error);
+        }
+        self.since = (self.shared.tally.changes(), self.shared.tally.failures(), self.clock.now());
+        let difference = self.engine.replace(graph, &debts);
+        if difference.kept() + difference.left() + difference.replaced() > 0 {
+            tracing::info!(
+                "graph replaced: {} kept, {} changed, {} new, {} gone",
+                difference.kept(),
+                difference.replaced(),
+                difference.entered(),
+                difference.left()
+            );
+        }
+    }
+
+    /// The loop.
+    async fn until_it_ends(&mut self) {
+        let mut condition = self.engine.condition();
+        let mut announced = false;
+        let every = if self.settings.progress.is_drawn() { progress::REDRAW } else { progress::PLAIN };
+        let mut redraw = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
+        let end_of_time = tokio::time::sleep(self.settings.max_runtime.unwrap_or(Duration::MAX / 4));
+        tokio::pin!(end_of_time);
+        loop {
+            let state = *condition.borrow_and_update();
+            if state == Condition::Converged && !announced {
+                announced = true;
+                self.say_converged();
+                if self.settings.once {
+                    return;
+                }
+            }
+            tokio::select! {
+                biased;
+                asked = self.signals.next() => match asked {
+                    Asked::End { by, .. } => {
+                        let what = "finishing what runs, starting nothing; again to cancel it";
+                        tracing::info!("{by}: {what}");
+                        return;
+                    }
+                    Asked::Reload => {
+                        tracing::info!("HUP: reading the graph file again");
+                        announced &= !self.reload();
+                    }
+                },
+                () = &mut end_of_time, if self.settings.max_runtime.is_some() => {
+                    tracing::warn!("--max-runtime passed");
+                    self.late = true;
+                    return;
+                }
+                () = self.edits.notify.notified() => {
+                    self.settle().await;
+                    announced &= !self.reload();
+                }
+                _ = condition.changed() => {}
+                () = serve(&mut self.socket, &self.shared) => {}
+                _ = redraw.tick(), if state == Condition::Working => self.show_progress(),
+            }
+            if *condition.borrow() != Condition::Working {
+                self.settings.progress.hide();
+            }
+        }
+    }
+
+    /// Waits until no event of the graph file has come for a moment.
+    async fn settle(&self) {
+        while self.edits.seen.swap(false, Ordering::AcqRel) {
+            tokio::time::sleep(SETTLE).await;
+        }
+    }
+
+    /// Reads the graph file again. Whether a new graph runs now.
+    fn reload(&mut self) -> bool {
+        if self.settings.source.is_stdin() {
+            tracing::warn!("the graph came from standard input: there is nothing to read again");
+            return false;
+        }
+        let assembled = tokio::task::block_in_place(|| load(&self.settings, &self.host));
+        let error = match accept(assembled) {
+            Ok(graph) => {
+                self.adopt(graph);
+                None
+            }
+            Err(failure) => {
+                tracing::error!("{}; the graph that runs goes on", failure.message);
+                Some(failure.message)
+            }
+        };
+        let adopted = error.is_none();
+        *self.shared.graph_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+        adopted
+    }
+
+    fn say_converged(&self) {
+        let (changes, failures, at) = self.since;
+        let stands = self.engine.snapshot().stands;
+        let count = stands.len();
+        let took = self.clock.now().since(at).as_secs_f64() * 1e3;
+        let changes = self.shared.tally.changes() - changes;
+        let failures = self.shared.tally.failures() - failures;
+        tracing::info!("converged after {took:.1} ms: {count} resources, {changes} changes, {failures} failures");
+    }
+
+    fn show_progress(&self) {
+        let snapshot = self.engine.snapshot();
+        if self.settings.progress.is_drawn() {
+            self.settings.progress.show(&snapshot);
+        } else if let Some(text) = progress::sentence(&snapshot, progress::PLAIN) {
+            tracing::info!("still running: {text}");
+        }
+    }
+
+    /// Drains the engine, listening to further signals, and takes stock.
+    async fn end(mut self) -> Ended {
+        let converged = *self.engine.condition().borrow() == Condition::Converged;
+        let graph = self.engine.graph();
+        // Taken before draining: what was still to be done is told as such.
+        let before = self.engine.snapshot();
+        self.engine.drain(if self.late { Urgency::Cancel } else { Urgency::None });
+        let mut condition = self.engine.condition();
+        loop {
+            tokio::select! {
+                biased;
+                asked = self.signals.next() => self.hurry(asked),
+                drained = condition.wait_for(|c| *c == Condition::Drained) => {
+                    drained.expect("the engine is ours, so it is alive");
+                    break;
+                }
+            }
+        }
+        self.settings.progress.hide();
+        let snapshot = merged(before, self.engine.snapshot());
+        self.socket = None;
+        let Self { engine, shared, settings, clock, late, .. } = self;
+        let tally = Arc::clone(&shared.tally);
+        drop(shared);
+        match Arc::try_unwrap(engine) {
+            Ok(engine) => tokio::task::block_in_place(|| engine.stop()),
+            // A task of the socket still holds it for a moment; its drop ends it as well.
+            Err(engine) => drop(engine),
+        }
+        if tokio::time::timeout(LEFTOVERS, mgmt_resources::exec::settle()).await.is_err() {
+            tracing::warn!("some child processes did not end in time");
+        }
+        drop(settings.state);
+        Ended { graph, snapshot, tally, late, converged, took: clock.now().since(mgmt_engine::Moment::START) }
+    }
+
+    fn hurry(&self, asked: Asked) {
+        let Asked::End { times, by } = asked else { return };
+        // After --max-runtime the first signal already finds what runs cancelled.
+        if times <= 2 {
+            tracing::warn!("{by}: cancelling what runs; again to kill it");
+            self.engine.drain(Urgency::Cancel);
+        } else {
+            tracing::warn!("{by}: killing what runs");
+            self.engine.drain(Urgency::Kill);
+        }
+    }
+}
+
+/// What was pending before the drain is no longer visible after it; what ran then has ended since.
+fn merged(before: Snapshot, after: Snapshot) -> Snapshot {
+    use mgmt_engine::report::Standing;
+    let stands = before.stands.into_iter().zip(after.stands).map(|(before, after)| {
+        if before.standing == Standing::Retrying { before } else { after }
+    });
+    Snapshot { stands: stands.collect(), quiet_since: after.quiet_since, converged: after.converged, now: after.now }
+}
+
+fn watch_edits(host: &Host, path: &Path, edits: &Arc<Edits>) -> Option<mgmt_resources::watches::Guard> {
+    let sink: Arc<dyn Sink> = Arc::<Edits>::clone(edits);
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    match host.watches.path(&absolute, &Signal::for_test(sink, 0)) {
+        Ok(guard) => Some(guard),
+        Err(fault) => {
+            tracing::warn!("the graph file is not watched: {fault}; use HUP after an edit");
+            None
+        }
+    }
+}
+
+/// Answers the next question, or waits for ever if there is no socket.
+async fn serve(socket: &mut Option<Socket>, shared: &Arc<Shared>) {
+    match socket {
+        Some(socket) => socket.serve_next(shared).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Answers for Shared {
+    fn status(&self, all: bool) -> serde_json::Value {
+        use mgmt_engine::report::Standing;
+        let snapshot = self.engine.snapshot();
+        let graph = self.engine.graph();
+        let ago = |at: mgmt_engine::Moment| rfc3339(Clock::wall() - snapshot.now.since(at));
+        let mut counts = serde_json::Map::new();
+        for standing in Standing::ALL {
+            let count = snapshot.stands.iter().filter(|s| s.standing == standing).count();
+            if count > 0 {
+                counts.insert(standing.word().to_owned(), json!(count));
+            }
+        }
+        let quiet = |s: Standing| matches!(s, Standing::Clean | Standing::Changed);
+        let resources: Vec<_> = snapshot
+            .stands
+            .iter()
+            .filter(|s| all || !quiet(s.standing))
+            .map(|s| {
+                json!({
+                    "resource": s.id.to_string(),
+                    "standing": s.standing.word(),
+                    "changes": s.changes,
+                    "fault": s.fault,
+                    "waits_for": s.waits_for.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                    "running_ms": s.running_since.map(|at| snapshot.now.since(at).as_millis()),
+                })
+            })
+            .collect();
+        let watches = self.host.watches.counts();
+        json!({
+            "format_version": 1,
+            "hostname": self.hostname,
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "started": rfc3339(self.started),
+            "graph": {
+                "name": graph.name(),
+                "file": self.file,
+                "vertices": graph.vertices().len(),
+                "edges": graph.edges().len(),
+                "error": *self.graph_error.lock().unwrap_or_else(PoisonError::into_inner),
+            },
+            "converged": snapshot.converged,
+            "quiet_since": snapshot.quiet_since.map(ago),
+            "changes": self.tally.changes(),
+            "failures": self.tally.failures(),
+            "counts": counts,
+            "resources": resources,
+            "watches": {
+                "kernel": watches.kernel,
+                "subscriptions": watches.subscriptions,
+                "polled": watches.polled,
+                "overflows": watches.overflows,
+            },
+        })
+    }
+
+    fn events(&self) -> &Events {
+        &self.events
+    }
+}

@@ -24,7 +24,7 @@ const NARROW: WatchMask = WatchMask::CREATE
 const WIDE: WatchMask = NARROW.union(WatchMask::ATTRIB).union(WatchMask::CLOSE_WRITE);
 
 /// File systems that other machines or processes change without this kernel knowing (`statfs(2)`, `linux/magic.h`).
-const REMOTE: [(u64, &str); 9] = [
+const REMOTE: [(u32, &str); 9] = [
     (0x6969, "nfs"),
     (0xff53_4d42, "cifs"),
     (0xfe53_4d42, "smb"),
@@ -96,16 +96,21 @@ impl Touch {
 #[derive(Debug)]
 pub(super) struct Kernel {
     watches: inotify::Watches,
-    /// Stands in for the kernel's limit in tests.
     #[cfg(test)]
-    pub(super) limit: usize,
-    #[cfg(test)]
+    pub(super) pretence: Pretence,
+}
+
+/// What tests let the kernel answer, because it cannot be brought to it.
+#[cfg(test)]
+#[derive(Debug)]
+pub(super) struct Pretence {
+    /// How many watches there are, and how many there may be.
     pub(super) held: usize,
-    /// Stands in for a directory that may not be read.
-    #[cfg(test)]
+    pub(super) limit: usize,
+    /// A directory that may not be read, and one on a network file system.
     pub(super) denied: Option<std::path::PathBuf>,
+    pub(super) remote: Option<std::path::PathBuf>,
     /// The instance, for a look at what the kernel says of it.
-    #[cfg(test)]
     pub(super) fd: std::os::fd::RawFd,
 }
 
@@ -114,13 +119,13 @@ impl Kernel {
         Self {
             watches: inotify.watches(),
             #[cfg(test)]
-            limit: usize::MAX,
-            #[cfg(test)]
-            held: 0,
-            #[cfg(test)]
-            denied: None,
-            #[cfg(test)]
-            fd: std::os::fd::AsRawFd::as_raw_fd(inotify),
+            pretence: Pretence {
+                held: 0,
+                limit: usize::MAX,
+                denied: None,
+                remote: None,
+                fd: std::os::fd::AsRawFd::as_raw_fd(inotify),
+            },
         }
     }
 
@@ -136,12 +141,10 @@ impl Kernel {
 
     fn call(&mut self, path: &Path, how: How, flags: WatchMask) -> Added {
         #[cfg(test)]
-        if self.held >= self.limit {
-            return Added::Limit;
-        }
-        #[cfg(test)]
-        if self.denied.as_deref() == Some(path) {
-            return Added::Denied;
+        match &self.pretence {
+            pretence if pretence.held >= pretence.limit => return Added::Limit,
+            pretence if pretence.denied.as_deref() == Some(path) => return Added::Denied,
+            _ => {}
         }
         let follow = if how.follow { WatchMask::empty() } else { WatchMask::DONT_FOLLOW };
         let mask = if how.wide { WIDE } else { NARROW };
@@ -161,14 +164,19 @@ impl Kernel {
     pub(super) fn remove(&mut self, descriptor: WatchDescriptor) {
         drop(self.watches.remove(descriptor));
     }
-}
 
-/// The name of the file system at `path` if others may change it behind the kernel's back.
-pub(super) fn remote(path: &Path) -> Option<&'static str> {
-    let found = rustix::fs::statfs(path).ok()?;
-    // The field's width differs between architectures; magic numbers have 32 bits.
-    let magic = u64::from(found.f_type as u32);
-    REMOTE.iter().find(|(known, _)| *known == magic).map(|(_, name)| *name)
+    /// The name of the file system at `path` if others may change it behind the kernel's back.
+    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "tests pretend here"))]
+    pub(super) fn remote(&self, path: &Path) -> Option<&'static str> {
+        #[cfg(test)]
+        if self.pretence.remote.as_deref() == Some(path) {
+            return Some("nfs");
+        }
+        let found = rustix::fs::statfs(path).ok()?;
+        // The field's width and sign differ between architectures; magic numbers have 32 bits.
+        let magic = found.f_type as u32;
+        REMOTE.iter().find(|(known, _)| *known == magic).map(|(_, name)| *name)
+    }
 }
 
 /// What the symbolic link at `path` says; `None` if there is none.

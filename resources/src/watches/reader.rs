@@ -85,6 +85,8 @@ impl Reader {
                 return;
             }
             let overdue = due.is_some_and(|due| self.clock.now() >= due);
+            // Reading a long table takes a while, and needs no lock.
+            let points = self.mounts.as_mut().filter(|_| woken.mounts).and_then(|mounts| mounts.changed().ok());
             let mut registry = self.shared.registry();
             let (mut turn, overflows) = (Turn::default(), registry.overflows());
             if woken.events {
@@ -93,10 +95,8 @@ impl Reader {
                     tracing::error!("cannot read inotify events: {error}");
                 }
             }
-            if woken.mounts
-                && let Some(Ok(points)) = self.mounts.as_mut().map(Mounts::changed)
-            {
-                points.iter().for_each(|point| registry.mounted(point, &mut turn));
+            for point in points.iter().flatten() {
+                registry.mounted(point, &mut turn);
             }
             if overdue {
                 registry.poll(&mut turn);

@@ -231,7 +231,7 @@ impl Registry {
         let (present, trouble) = match added {
             Added::Watched(descriptor) => {
                 self.attach(id, descriptor, wide);
-                (true, kernel::remote(&path).map(|name| self.say_remote(id, &path, name)))
+                (true, self.kernel.remote(&path).map(|name| self.say_remote(id, &path, name)))
             }
             Added::Absent | Added::NotDirectory => (false, None),
             Added::Denied => (true, Some(Trouble::Denied)),
@@ -344,7 +344,7 @@ impl Registry {
     fn count_held(&mut self) {
         #[cfg(test)]
         {
-            self.kernel.held = self.held.len();
+            self.kernel.pretence.held = self.held.len();
         }
     }
 

@@ -138,7 +138,7 @@ impl Scene {
 
     /// What the kernel says that the instance holds: `inotify wd:3 ino:9e7e sdev:800013 mask:800afce …`.
     fn kernel_lines(&self) -> Vec<String> {
-        let fd = self.watches.0.0.registry().kernel_mut().fd;
+        let fd = self.watches.0.0.registry().kernel_mut().pretence.fd;
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).expect("our own file");
         info.lines().filter(|line| line.starts_with("inotify")).map(str::to_owned).collect()
     }
@@ -494,12 +494,12 @@ fn an_overflow_raises_everybody_and_misses_nothing() {
 fn without_watches_subscriptions_are_raised_by_time() {
     let mut s = Scene::polling_every(1);
     s.mkdir("a/b");
-    s.watches.0.0.registry().kernel_mut().limit = 0;
+    s.watches.0.0.registry().kernel_mut().pretence.limit = 0;
     let f = s.path("a/b/f");
     assert_eq!(s.watches.counts().polled, 1);
     s.hear(f);
     s.hear(f);
-    s.watches.0.0.registry().kernel_mut().limit = usize::MAX;
+    s.watches.0.0.registry().kernel_mut().pretence.limit = usize::MAX;
     s.hear(f);
     s.write("a/b/f");
     s.hear(f);
@@ -627,7 +627,7 @@ fn an_unreadable_directory_is_polled_only_where_its_entries_matter() {
     let mut s = Scene::polling_every(1);
     s.mkdir("closed/open");
     let closed = s.at("closed");
-    s.watches.0.0.registry().kernel_mut().denied = Some(closed);
+    s.watches.0.0.registry().kernel_mut().pretence.denied = Some(closed);
     let f = s.path("closed/open/f");
     assert_eq!(s.watches.counts().polled, 0);
     s.write("closed/open/f");
@@ -642,6 +642,20 @@ fn an_unreadable_directory_is_polled_only_where_its_entries_matter() {
     assert_eq!(s.watches.counts().polled, 0);
     s.path("closed/entry");
     assert_eq!(s.watches.counts().polled, 2);
+}
+
+#[test]
+fn a_network_file_system_is_polled_and_heard() {
+    let mut s = Scene::polling_every(1);
+    s.mkdir("share/d");
+    s.watches.0.0.registry().kernel_mut().pretence.remote = Some(s.at("share"));
+    let (local, f, missing) = (s.path("local"), s.path("share/d/f"), s.path("share/missing/f"));
+    assert_eq!(s.watches.counts().polled, 2);
+    s.hear(f);
+    s.hear(missing);
+    s.write("share/d/f");
+    s.hear(f);
+    s.silent(local);
 }
 
 /// Not a test of anything: prints what it costs. `cargo test --release -p mgmt-resources -- --ignored figures --nocapture`
@@ -679,5 +693,5 @@ fn figures() {
         thread::sleep(Duration::from_micros(200));
     }
     took.sort_unstable();
-    println!("change to waiting thread, p50 {:?}, p99 {:?}", took[1_500], took[2_970]);
+    println!("change to waiting thread: p50 {:?}, p99 {:?}", took[1_500], took[2_970]);
 }

@@ -4,6 +4,7 @@
 //! file's syntax, the schedule, a store, or (from one kind to the next) each other.
 
 pub mod accounts;
+pub mod file;
 pub mod host;
 pub mod kind;
 pub mod memory;
@@ -15,4 +16,4 @@ pub use host::{Host, HostRef};
 pub use kind::KindInfo;
 
 /// All kinds, in the order `explain` lists them.
-pub static KINDS: &[&KindInfo] = &[&noop::INFO];
+pub static KINDS: &[&KindInfo] = &[&noop::INFO, &file::INFO];

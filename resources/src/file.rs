@@ -1,0 +1,273 @@
+//! `file`: a regular file, a directory, or a symbolic link, or nothing, at one path.
+//!
+//! Promises: whole or nothing (the old version or the new one stands, at every instant and after any crash); the last
+//! part of a path is never followed if it is a symbolic link; a check writes nothing. Must not know of other resources,
+//! except by the paths that a purge has to leave alone.
+
+mod attributes;
+mod contents;
+mod desired;
+mod drift;
+mod look;
+mod modes;
+mod mounts;
+mod never;
+mod remove;
+mod repair;
+mod steps;
+mod strays;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod write;
+
+use std::sync::Arc;
+
+use mgmt_engine::resource::{Applied, Cause, Check, Fault, Look, Promise, Promises, Resource, Signal, Watch, Work};
+
+use crate::host::HostRef;
+use crate::kind::{Built, Context, Field, KindInfo, Params, Problem, Shape};
+use crate::watches::Guard;
+
+use attributes::Ids;
+use desired::{Desired, Want};
+use drift::Drift;
+use look::{Looker, Outlook, Trouble};
+
+/// The kind's table entry.
+pub static INFO: KindInfo = KindInfo {
+    name: "file",
+    summary: "a file, a directory or a symbolic link, with its contents, mode and owner",
+    notes: "\
+Keeps what stands at a path as it is described. A path that ends with a slash is a directory. What is not described is
+not managed: without content, contents stay what they are; without mode, an existing file keeps its mode. Without state,
+nothing is created; what exists is corrected.
+
+A file is written under a temporary name in its own directory and renamed, with its final owner and mode: whoever reads
+sees the old version or the new one, whole. A file that is replaced keeps its access control list and extended attributes.
+Unless durable is false, the new version is on stable storage before the resource counts as done.
+
+A symbolic link at the path is never followed: it is replaced where a file with contents is wanted, and refused where
+only attributes are managed. Removing, replacing by force and purging stop at mount points, other file systems, and the
+paths this program lives by.
+
+With recurse, the members of source are copied into a directory: files, directories and symbolic links. Copies keep the
+permission bits of the source when they are new; owner and group, where given, hold for members, too; mode only for the
+directory itself. A member that another file resource manages is left to that one if the directory is purged.
+
+Watches the path, its source and fragments. A refresh does nothing.",
+    example: "\
+resources:
+  file:
+  - name: motd
+    path: /etc/motd
+    content: |
+      welcome
+    mode: '0644'
+    owner: root
+    state: exists
+  - name: site
+    path: /srv/site/
+    source: site/
+    state: exists
+    recurse: true
+    purge: true
+",
+    fields: FIELDS,
+    build,
+};
+
+static FIELDS: &[Field] = &[
+    field(
+        "path",
+        Shape::Path,
+        "the name, if that is absolute",
+        "Where it stands. A slash at the end says: a directory.",
+    ),
+    field("dirname", Shape::Path, "", "With basename, another way to give path: the directory."),
+    field("basename", Shape::Text, "", "With dirname: the name in it. A slash at the end says: a directory."),
+    field(
+        "state",
+        Shape::Choice(&["exists", "absent"]),
+        "corrected if it exists, never created",
+        "Whether it shall exist. A directory that is not empty is only removed with recurse and force.",
+    ),
+    field("content", Shape::Text, "contents are not managed", "The contents. Empty text is an empty file."),
+    field(
+        "source",
+        Shape::Path,
+        "",
+        "A file to copy; for a directory with recurse, a directory whose members to copy; for a symlink, where it points.",
+    ),
+    field(
+        "fragments",
+        Shape::Paths,
+        "",
+        "Files to concatenate, in this order. A directory stands for its regular files, sorted by name.",
+    ),
+    field(
+        "mode",
+        Shape::Text,
+        "0644 or 0755 for what is new; else kept",
+        "Permission bits: octal (0644), or symbolic (u+rwx,go-w), which changes those that stand.",
+    ),
+    field("owner", Shape::Text, "kept", "A user's name, or a number."),
+    field("group", Shape::Text, "kept", "A group's name, or a number."),
+    field(
+        "recurse",
+        Shape::Bool,
+        "false",
+        "For a directory: make missing ones above it, copy the members of source. With force and state absent: remove \
+         all that is in it.",
+    ),
+    field(
+        "force",
+        Shape::Bool,
+        "false",
+        "Replace a directory (with all that is in it) by a file, or a file by a directory.",
+    ),
+    field(
+        "purge",
+        Shape::Bool,
+        "false",
+        "With recurse: remove from a directory what neither source nor the graph has.",
+    ),
+    field("symlink", Shape::Bool, "false", "It shall be a symbolic link to source."),
+    field(
+        "durable",
+        Shape::Bool,
+        "true",
+        "Wait until it is on stable storage. Without it, a power loss may take the file, or leave it empty.",
+    ),
+];
+
+const fn field(name: &'static str, shape: Shape, default: &'static str, doc: &'static str) -> Field {
+    Field { name, shape, default, doc }
+}
+
+/// One path, as it shall be.
+#[derive(Debug, Clone, PartialEq)]
+struct File {
+    desired: Arc<Desired>,
+    host: HostRef,
+}
+
+fn build(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Problem>> {
+    let (desired, warnings) = desired::desired(params, context)?;
+    let facets = desired.facets();
+    let resource = File { desired: Arc::new(desired), host: HostRef(Arc::clone(context.host)) };
+    Ok(Built { resource: Arc::new(resource), facets, warnings })
+}
+
+impl Resource for File {
+    type Drift = Drift;
+
+    fn watch(&self, signal: &Signal) -> Result<Watch, Fault> {
+        let desired = &*self.desired;
+        // Not in check, which writes nothing; here a repair may follow at any time.
+        strays::clean(&desired.parent);
+        let watch = |path, tree| match tree {
+            true => self.host.watches.tree(path, signal),
+            false => self.host.watches.path(path, signal),
+        };
+        let mut guards: Vec<Guard> = vec![watch(&desired.path, desired.is_tree())?];
+        for source in desired.want.sources() {
+            guards.push(watch(source, desired.is_tree())?);
+        }
+        Ok(Watch::Held(Box::new(guards)))
+    }
+
+    async fn check(&self, look: &Look) -> Result<Check<Drift>, Fault> {
+        let outlook = match self.outlook(&look.promises) {
+            Ok(outlook) => outlook,
+            Err(why) => return Ok(Check::Unknown(why)),
+        };
+        let ids = self.ids().await?;
+        let warn = matches!(look.cause, Cause::First | Cause::Reload);
+        if !self.desired.slow {
+            match self.looker(ids, outlook, warn, false).look() {
+                Ok(found) => return Ok(found),
+                Err(Trouble::Fault(fault)) => return Err(fault),
+                Err(Trouble::Slow) => {}
+            }
+        }
+        let this = self.clone();
+        let looked = aside(move || this.looker(ids, outlook, warn, true).look()).await?;
+        looked.map_err(|trouble| match trouble {
+            Trouble::Fault(fault) => fault,
+            Trouble::Slow => unreachable!("a patient look takes its time"),
+        })
+    }
+
+    async fn apply(&self, drift: Drift, work: &Work) -> Result<Applied, Fault> {
+        if !repair::is_heavy(&drift) {
+            return repair::carry_out(&self.host, &drift, work).await;
+        }
+        let (this, work) = (self.clone(), work.clone());
+        let runtime = tokio::runtime::Handle::current();
+        aside(move || runtime.block_on(repair::carry_out(&this.host, &drift, &work))).await?
+    }
+}
+
+/// Runs what may take its time on a thread that is there for it.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Ok(done),
+        // The engine makes a panic the failure of its vertex; so it has to go on.
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(Fault::new(format!("the program is ending: {error}"))),
+    }
+}
+
+impl File {
+    fn looker(&self, ids: Ids, outlook: Outlook, warn: bool, patient: bool) -> Looker<'_> {
+        Looker { desired: &self.desired, host: &self.host, ids, outlook, patient, warn }
+    }
+
+    /// Owner and group as numbers. Only a name that the account files lack is waited for.
+    async fn ids(&self) -> Result<Ids, Fault> {
+        let desired = &*self.desired;
+        if desired.owner.is_none() && desired.group.is_none() {
+            return Ok(Ids::default());
+        }
+        let accounts = &self.host.accounts;
+        let user = desired.owner.as_deref().map(|name| accounts.uid_quickly(name)).transpose()?;
+        let group = desired.group.as_deref().map(|name| accounts.gid_quickly(name)).transpose()?;
+        if user != Some(None) && group != Some(None) {
+            return Ok(Ids { user: user.flatten(), group: group.flatten() });
+        }
+        let this = self.clone();
+        aside(move || {
+            let accounts = &this.host.accounts;
+            Ok(Ids {
+                user: this.desired.owner.as_deref().map(|name| accounts.uid(name)).transpose()?,
+                group: this.desired.group.as_deref().map(|name| accounts.gid(name)).transpose()?,
+            })
+        })
+        .await?
+    }
+
+    /// What earlier repairs of a plan make of this path, or why that cannot be told.
+    fn outlook(&self, promises: &Promises) -> Result<Outlook, String> {
+        let (desired, unknown) = (&*self.desired, |who: &str| Err(format!("because {who} would change first")));
+        for source in desired.want.sources() {
+            let below = if desired.is_tree() { promises.below(source) } else { None };
+            if let Some((_, _, who)) = promises.of(source).or(below) {
+                return unknown(who);
+            }
+        }
+        let below = match desired.want {
+            Want::Nothing { .. } => promises.below(&desired.path),
+            _ => promises.below(&desired.path).filter(|(_, promise, _)| *promise == Promise::Anything),
+        };
+        if let Some((_, _, who)) = below {
+            return unknown(who);
+        }
+        match promises.of(&desired.path) {
+            None => Ok(Outlook::Present),
+            Some((at, Promise::Directory, _)) if at == desired.parent => Ok(Outlook::Fresh),
+            Some((at, Promise::Directory, _)) if at != desired.path => Ok(Outlook::FreshAbove),
+            Some((_, _, who)) => unknown(who),
+        }
+    }
+}

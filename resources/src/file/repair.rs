@@ -1,0 +1,223 @@
+//! Carries out what a look has found: writes, links, makes, sets and removes, and makes it durable.
+//!
+//! Order against power loss: where a good version stands, the next one is synced before it is renamed over it. Where
+//! none does (drift, or nothing stood there), the rename comes first, so that readers are healed at once, and the sync
+//! follows before the repair returns. Must not know how it was found.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use mgmt_engine::resource::{Applied, Cause, Fault, Stop, Work};
+use rustix::fs::{Mode, mkdir, rmdir, unlink};
+use rustix::io::Errno;
+
+use super::attributes::{self, Ids, wanted_bits};
+use super::contents::{INLINE_BYTES_MAX, Stream};
+use super::desired::{Contents, DIRECTORY_MODE, Desired, Want};
+use super::drift::{Drift, Note, Repair};
+use super::never::Never;
+use super::remove;
+use super::steps;
+use super::strays;
+use super::write::{Place, Temporary, Version};
+use crate::host::Host;
+
+/// Whether a repair may take longer than a worker thread may be kept.
+pub(super) fn is_heavy(drift: &Drift) -> bool {
+    let contents = match &drift.desired.want {
+        Want::File(Contents::Given(bytes)) => bytes.len() as u64 > INLINE_BYTES_MAX,
+        // How large the source is now is only known when it is read.
+        Want::File(Contents::Copy(_) | Contents::Fragments(_)) => matches!(drift.repair, Repair::Write { .. }),
+        _ => false,
+    };
+    let subtree = match drift.repair {
+        Repair::Write { clear } | Repair::Link { clear } | Repair::Directory { clear, .. } => clear,
+        Repair::Remove => drift.replaces().is_none(),
+        Repair::Attributes | Repair::Members => false,
+    };
+    contents || subtree || drift.desired.slow || !drift.steps.is_empty()
+}
+
+/// Carries a repair out. Everything that blocks happens before the first await, unless a good version has to be kept.
+pub(super) async fn carry_out(host: &Host, drift: &Drift, work: &Work) -> Result<Applied, Fault> {
+    strays::clean(&drift.desired.parent);
+    match drift.repair {
+        Repair::Write { clear } => write(host, drift, clear, work).await,
+        Repair::Link { clear } => link(host, drift, clear, work).await,
+        Repair::Directory { clear, above } => directory(host, drift, clear, above, work).await,
+        Repair::Members => directory_members(host, drift, work).await,
+        Repair::Attributes => attributes(host, drift, work).await,
+        Repair::Remove => remove_standing(host, drift, work).await,
+    }
+}
+
+async fn write(host: &Host, drift: &Drift, clear: bool, work: &Work) -> Result<Applied, Fault> {
+    let desired = &*drift.desired;
+    let place = Place::absolute(&desired.path);
+    let replaces = drift.replaces();
+    let temporary = {
+        let stream: Option<Stream<'_>> = match &desired.want {
+            Want::File(contents) => contents.stream()?,
+            _ => None,
+        };
+        let ids = replaces.map_or(drift.ids, |stat| drift.ids.or(stat));
+        let version = Version { stream: stream.as_ref(), mode: drift.final_bits(), ids, replaces };
+        Temporary::written(place, &version, &work.stop)?
+    };
+    let good = replaces.is_some_and(|stat| stat.st_size > 0) && work.cause != Cause::Drift;
+    if good && desired.durable {
+        let copy = temporary.file.as_ref().map(File::try_clone).transpose();
+        let copy = copy.map_err(|error| Fault::path("sync", &desired.path, error))?;
+        if let Some(file) = copy {
+            host.syncs.file(file).await.map_err(|error| Fault::path("sync", &desired.path, error))?;
+        }
+    }
+    if clear {
+        clear_away(host, desired, &work.stop)?;
+    }
+    let length = temporary.length;
+    let file = temporary.place(place)?;
+    sync(host, desired, file.filter(|_| !good)).await?;
+    let verb = if drift.standing.is_none() { "created" } else { "content replaced" };
+    Ok(Applied::changed(format!("{verb}, {length} bytes")))
+}
+
+async fn link(host: &Host, drift: &Drift, clear: bool, work: &Work) -> Result<Applied, Fault> {
+    let desired = &*drift.desired;
+    let place = Place::absolute(&desired.path);
+    let Want::Link(target) = &desired.want else { unreachable!("only a link is repaired as one") };
+    // A link keeps its owner where that is not managed.
+    let ids = match (&drift.standing, drift.notes.first()) {
+        (Some(stat), Some(Note::Target { .. })) => drift.ids.or(stat),
+        _ => drift.ids,
+    };
+    let temporary = Temporary::link(place, target, ids)?;
+    if clear {
+        clear_away(host, desired, &work.stop)?;
+    }
+    temporary.place(place)?;
+    sync(host, desired, None).await?;
+    Ok(Applied::changed(format!("linked to {}", target.display())))
+}
+
+async fn directory(host: &Host, drift: &Drift, clear: bool, above: usize, work: &Work) -> Result<Applied, Fault> {
+    let desired = &*drift.desired;
+    if clear {
+        clear_away(host, desired, &work.stop)?;
+    }
+    let missing: Vec<&Path> = desired.path.ancestors().skip(1).take(above).collect();
+    for ancestor in missing.into_iter().rev() {
+        make(ancestor, Ids::default(), DIRECTORY_MODE)?;
+    }
+    make(&desired.path, drift.ids, drift.final_bits())?;
+    let members = members(host, drift, work)?;
+    if desired.durable {
+        let opened = attributes::open_directory(&desired.path)?;
+        let outcome = match above > 0 || members > 0 {
+            true => host.syncs.file_system(opened).await,
+            false => host.syncs.sync(Some(opened), &desired.parent).await,
+        };
+        outcome.map_err(|error| Fault::path("sync", &desired.path, error))?;
+    }
+    Ok(Applied::changed(deed("created", members)))
+}
+
+/// The directory stands and is right; its members are not.
+async fn directory_members(host: &Host, drift: &Drift, work: &Work) -> Result<Applied, Fault> {
+    let members = members(host, drift, work)?;
+    sync_members(host, &drift.desired).await?;
+    Ok(Applied::changed(deed("", members)))
+}
+
+async fn attributes(host: &Host, drift: &Drift, work: &Work) -> Result<Applied, Fault> {
+    let desired = &*drift.desired;
+    let place = Place::absolute(&desired.path);
+    let file = attributes::repair(place, drift.ids, |stat| wanted_bits(desired, stat))?;
+    if !drift.steps.is_empty() {
+        let members = members(host, drift, work)?;
+        sync_members(host, desired).await?;
+        return Ok(Applied::changed(deed("attributes set", members)));
+    }
+    sync(host, desired, file).await?;
+    Ok(Applied::changed(set_deed(drift)))
+}
+
+fn set_deed(drift: &Drift) -> Cow<'static, str> {
+    let parts = drift.notes.iter().filter_map(|note| match note {
+        Note::Mode { wanted, .. } => Some(format!("mode set to {wanted:04o}")),
+        Note::Owner { wanted, .. } => Some(format!("owner set to {wanted}")),
+        Note::Group { wanted, .. } => Some(format!("group set to {wanted}")),
+        _ => None,
+    });
+    parts.collect::<Vec<_>>().join(", ").into()
+}
+
+fn deed(first: &'static str, members: usize) -> Cow<'static, str> {
+    match (first, members) {
+        (first, 0) => first.into(),
+        ("", members) => format!("{members} members put right").into(),
+        (first, members) => format!("{first}, {members} members put right").into(),
+    }
+}
+
+async fn remove_standing(host: &Host, drift: &Drift, work: &Work) -> Result<Applied, Fault> {
+    clear_away(host, &drift.desired, &work.stop)?;
+    sync(host, &drift.desired, None).await?;
+    Ok(Applied::changed("removed"))
+}
+
+/// Removes what stands. What must stay is asked again, because the look was a while ago.
+fn clear_away(host: &Host, desired: &Desired, stop: &Stop) -> Result<(), Fault> {
+    let path = &desired.path;
+    Never::of(&host.protected).removable(path)?;
+    match unlink(path) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(error) => return Err(Fault::path("remove", path, error)),
+    }
+    match rmdir(path) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::NOTDIR) => return Err(Fault::path("remove", path, Errno::PERM)),
+        Err(Errno::NOTEMPTY | Errno::EXIST) if desired.force => {}
+        Err(error) => return Err(Fault::path("remove", path, error)),
+    }
+    let parent: OwnedFd = attributes::open_directory(&desired.parent)?.into();
+    remove::remove(&parent, &desired.name(), path, stop)
+}
+
+/// Makes a directory, whatever the umask. One that somebody made meanwhile is as good.
+fn make(path: &Path, ids: Ids, mode: u32) -> Result<(), Fault> {
+    // Nobody else shall enter before it has its owner.
+    let first = if ids.is_empty() { mode } else { 0o700 };
+    match mkdir(path, Mode::from_raw_mode(first)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(Fault::path("create", path, error)),
+    }
+    attributes::repair(Place::absolute(path), ids, |_| mode).map(drop)
+}
+
+fn members(host: &Host, drift: &Drift, work: &Work) -> Result<usize, Fault> {
+    if drift.steps.is_empty() {
+        return Ok(0);
+    }
+    let keep_good = drift.desired.durable && work.cause != Cause::Drift;
+    steps::carry_out(drift, &Never::of(&host.protected), keep_good, &work.stop)?;
+    Ok(drift.steps.len())
+}
+
+async fn sync_members(host: &Host, desired: &Desired) -> Result<(), Fault> {
+    if !desired.durable {
+        return Ok(());
+    }
+    let opened = attributes::open_directory(&desired.path)?;
+    host.syncs.file_system(opened).await.map_err(|error| Fault::path("sync", &desired.path, error))
+}
+
+async fn sync(host: &Host, desired: &Desired, file: Option<File>) -> Result<(), Fault> {
+    if !desired.durable {
+        return Ok(());
+    }
+    host.syncs.sync(file, &desired.parent).await.map_err(|error| Fault::path("sync", &desired.path, error))
+}

@@ -1,0 +1,95 @@
+//! The names of temporary files, and removal of those that a killed run has left behind.
+//!
+//! Promises: what another living process writes is left alone; this process creates a temporary file in a directory
+//! only after that directory has been cleaned, so it never takes its own for a stray. Must not know what is written.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, flock, open, openat, statat, unlinkat};
+use rustix::io::Errno;
+use rustix::process::{Pid, geteuid, getpid, test_kill_process};
+
+/// How the names of temporary files begin.
+const PREFIX: &str = ".mgmt~";
+/// Directories that are remembered as clean. Past that, strays in further directories stay until the next start:
+/// cleaning one twice could remove what this process is just writing.
+const DIRECTORIES_MAX: usize = 65_536;
+
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+/// Directories that this process has cleaned. Held while one is, so that nobody begins to write there meanwhile.
+static CLEANED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// A name that no other temporary file of this process has.
+pub(super) fn name() -> String {
+    format!("{PREFIX}{}-{}", getpid().as_raw_nonzero(), COUNTER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Whether a name is that of a temporary file, of this or another process.
+pub(super) fn is_temporary(name: &OsStr) -> bool {
+    writer(name).is_some()
+}
+
+/// The process that a temporary file's name speaks of.
+fn writer(name: &OsStr) -> Option<Pid> {
+    let (pid, counter) = name.to_str()?.strip_prefix(PREFIX)?.split_once('-')?;
+    counter.parse::<u64>().ok()?;
+    Pid::from_raw(pid.parse().ok().filter(|pid| *pid > 0)?)
+}
+
+/// Removes strays from a directory, once in the life of this process. That it could not is no failure of anybody's
+/// work: the strays are then still there, and said so.
+pub(super) fn clean(directory: &Path) {
+    let mut cleaned = CLEANED.lock().unwrap_or_else(PoisonError::into_inner);
+    if cleaned.contains(directory) || cleaned.len() >= DIRECTORIES_MAX {
+        return;
+    }
+    match remove_strays(directory) {
+        // Whatever will stand here has not been used yet.
+        Err(Errno::NOENT | Errno::NOTDIR) => {}
+        Err(error) => tracing::debug!("cannot look for stray temporary files in {}: {error}", directory.display()),
+        Ok(()) => {
+            cleaned.insert(directory.to_path_buf());
+        }
+    }
+}
+
+fn remove_strays(directory: &Path) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let directory_fd = open(directory, flags, Mode::empty())?;
+    for entry in Dir::read_from(&directory_fd)? {
+        let entry = entry?;
+        let name = Path::new(OsStr::from_bytes(entry.file_name().to_bytes()));
+        let Some(writer) = writer(name.as_os_str()) else { continue };
+        if !is_stray(&directory_fd, name, writer) {
+            continue;
+        }
+        match unlinkat(&directory_fd, name, AtFlags::empty()) {
+            Ok(()) => tracing::info!("removed the stray temporary file {}", directory.join(name).display()),
+            Err(error) => tracing::debug!("cannot remove {}: {error}", directory.join(name).display()),
+        }
+    }
+    Ok(())
+}
+
+/// Ours by owner, and its writer is dead: a regular file's writer holds a lock on it, a link's has the number in the
+/// name. This process has written nothing here yet, so its own number belonged to an earlier one.
+fn is_stray(directory: &impl std::os::fd::AsFd, name: &Path, writer: Pid) -> bool {
+    let Ok(stat) = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else { return false };
+    if stat.st_uid != geteuid().as_raw() {
+        return false;
+    }
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Symlink => writer == getpid() || test_kill_process(writer) == Err(Errno::SRCH),
+        FileType::RegularFile => {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            openat(directory, name, flags, Mode::empty())
+                .is_ok_and(|file| flock(file, FlockOperation::NonBlockingLockExclusive).is_ok())
+        }
+        _ => false,
+    }
+}

@@ -50,8 +50,10 @@ pub struct Accounts {
     getent: Option<PathBuf>,
     clock: Clock,
     /// Answers of `getent`, by table and key, with the moment they were given. `None` is "unknown".
-    answers: Mutex<BTreeMap<(Table, String), (Moment, Option<String>)>>,
+    answers: Mutex<Answers>,
 }
+
+type Answers = BTreeMap<(Table, String), (Moment, Option<String>)>;
 
 /// One of the two tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -219,7 +221,7 @@ impl Accounts {
         (self.clock.now().since(*given) < keep).then(|| answer.clone())
     }
 
-    fn answers(&self) -> MutexGuard<'_, BTreeMap<(Table, String), (Moment, Option<String>)>> {
+    fn answers(&self) -> MutexGuard<'_, Answers> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,0 +1,65 @@
+//! When a new version is seen, and when it is safe.
+
+use super::*;
+
+/// Polls a repair once, as a worker thread does, and says whether it is done.
+fn first_poll(bench: &Bench, cause: Cause, pairs: &[(&'static str, &str)], seen: impl FnOnce()) -> bool {
+    let fix = bench.fix(pairs);
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let mut repair = pin!(fix.apply(Work::because(cause)));
+    let done = match repair.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
+        Poll::Ready(outcome) => {
+            outcome.unwrap();
+            true
+        }
+        Poll::Pending => false,
+    };
+    seen();
+    if !done {
+        runtime.block_on(repair).unwrap();
+    }
+    done
+}
+
+#[test]
+fn drift_is_healed_before_it_is_durable() {
+    let bench = Bench::new();
+    bench.write("a", "wrong");
+    first_poll(&bench, Cause::Drift, &[("path", "a"), ("content", "right")], || assert_eq!(bench.read("a"), "right"));
+}
+
+#[test]
+fn a_new_file_is_seen_before_it_is_durable() {
+    let bench = Bench::new();
+    let file = [("path", "a"), ("content", "right"), ("state", "exists")];
+    first_poll(&bench, Cause::First, &file, || assert_eq!(bench.read("a"), "right"));
+}
+
+#[test]
+fn a_good_version_is_replaced_only_by_one_that_is_durable() {
+    let bench = Bench::new();
+    bench.write("a", "good");
+    let done = first_poll(&bench, Cause::First, &[("path", "a"), ("content", "better")], || {
+        assert_eq!(bench.read("a"), "good", "until the new version is synced");
+    });
+    assert!(!done);
+    assert_eq!(bench.read("a"), "better");
+}
+
+#[test]
+fn without_durable_nothing_is_waited_for() {
+    let bench = Bench::new();
+    bench.write("a", "good");
+    let file = [("path", "a"), ("content", "better"), ("durable", "false")];
+    assert!(first_poll(&bench, Cause::First, &file, || assert_eq!(bench.read("a"), "better")));
+}
+
+#[test]
+fn a_clean_check_is_done_in_its_first_poll() {
+    let bench = Bench::new();
+    bench.write("a", "x");
+    let resource = bench.resource(&[("path", "a"), ("content", "x"), ("mode", "0644"), ("owner", "0")]);
+    let mut looking = pin!(resource.check(Look::because(Cause::Poll)));
+    assert!(looking.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())).is_ready());
+}

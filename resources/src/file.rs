@@ -165,7 +165,9 @@ impl Resource for File {
     fn watch(&self, signal: &Signal) -> Result<Watch, Fault> {
         let desired = &*self.desired;
         // Not in check, which writes nothing; here a repair may follow at any time.
-        strays::clean(&desired.parent);
+        if !desired.slow {
+            strays::clean(&desired.parent);
+        }
         let watch = |path, tree| match tree {
             true => self.host.watches.tree(path, signal),
             false => self.host.watches.path(path, signal),

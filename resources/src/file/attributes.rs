@@ -13,6 +13,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid, getgroups};
+use rustix::thread::{CapabilitySet, capabilities};
 
 use super::desired::Desired;
 use super::drift::Note;
@@ -83,19 +84,24 @@ pub(super) fn notes(desired: &Desired, ids: Ids, stat: &Stat, accounts: &Account
     }
 }
 
-/// Whether this process may give a file these owners. `stat` is what stands; a new file would be our own.
+/// Whether this process has a capability. Root in a container may lack some.
+pub(super) fn may(capability: CapabilitySet) -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(capability))
+}
+
+/// Whether this process may give a file these owners: the file that stands, or a new one, which would be its own.
 pub(super) fn may_own(path: &Path, ids: Ids, stat: Option<&Stat>) -> Result<(), Fault> {
-    let euid = geteuid();
-    if euid.is_root() {
-        return Ok(());
-    }
-    let own = stat.is_none_or(|stat| stat.st_uid == euid.as_raw());
-    let unlike = stat.map_or(ids, |stat| ids.unlike(stat));
-    let user = unlike.user.is_none_or(|uid| stat.is_none() && uid == euid.as_raw());
-    let group = unlike.group.is_none_or(|gid| own && is_member(gid));
-    match user && group {
+    let euid = geteuid().as_raw();
+    let (user, group) = match stat {
+        None => (ids.user.is_none_or(|uid| uid == euid), ids.group.is_none_or(is_member)),
+        Some(stat) => {
+            let unlike = ids.unlike(stat);
+            (unlike.user.is_none(), unlike.group.is_none_or(|gid| stat.st_uid == euid && is_member(gid)))
+        }
+    };
+    match (user && group) || may(CapabilitySet::CHOWN) {
         true => Ok(()),
-        false => Err(Fault::path("change the owner or group of", path, "only root may")),
+        false => Err(Fault::path("set or keep the owner and group of", path, "only root may")),
     }
 }
 
@@ -106,8 +112,7 @@ fn is_member(gid: u32) -> bool {
 /// Whether the attributes of what stands could be repaired in place.
 pub(super) fn may_repair(path: &Path, ids: Ids, stat: &Stat) -> Result<(), Fault> {
     may_own(path, ids, Some(stat))?;
-    let euid = geteuid();
-    if !euid.is_root() && stat.st_uid != euid.as_raw() {
+    if stat.st_uid != geteuid().as_raw() && !may(CapabilitySet::FOWNER) {
         return Err(Fault::path("change the mode of", path, "only its owner or root may"));
     }
     changeable(path, stat)

@@ -95,7 +95,10 @@ pub(super) fn desired(params: &mut Params, context: &Context<'_>) -> Result<(Des
     let path = normal(Path::new(&taken.path));
     let recurse = params.bool("recurse").unwrap_or(false);
     let purge = params.bool("purge").unwrap_or(false);
-    let want = want(&taken, &mut problems, &mut warnings);
+    let want = want(&taken, recurse, &mut problems, &mut warnings);
+    if let Some(problem) = nested(&path, &want, purge) {
+        problems.push(problem);
+    }
     let absent = matches!(want, Want::Nothing { .. });
     let Some(parent) = path.parent().map(Path::to_path_buf).filter(|_| problems.is_empty()) else {
         if problems.is_empty() {
@@ -167,7 +170,7 @@ fn path(params: &mut Params, context: &Context<'_>, problems: &mut Vec<Problem>)
     path
 }
 
-fn want(taken: &Taken, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) -> Want {
+fn want(taken: &Taken, recurse: bool, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) -> Want {
     let directory = taken.path.ends_with('/');
     let given = [taken.content.is_some(), taken.source.is_some(), !taken.fragments.is_empty()];
     if given.iter().filter(|given| **given).count() > 1 {
@@ -180,7 +183,7 @@ fn want(taken: &Taken, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>)
         return link(taken, problems, warnings);
     }
     if directory {
-        return Want::Directory(directory_source(taken, warnings));
+        return Want::Directory(directory_source(taken, recurse, warnings));
     }
     Want::File(match (&taken.content, &taken.source) {
         (Some(content), _) => Contents::Given(content.as_bytes().into()),
@@ -208,7 +211,7 @@ fn link(taken: &Taken, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>)
     Want::Link(taken.source.clone().unwrap_or_default().into())
 }
 
-fn directory_source(taken: &Taken, warnings: &mut Vec<Problem>) -> Option<PathBuf> {
+fn directory_source(taken: &Taken, recurse: bool, warnings: &mut Vec<Problem>) -> Option<PathBuf> {
     if taken.content.is_some() {
         warnings.push(Problem::new("content", "ignored: path ends with a slash, so it is a directory"));
     }
@@ -222,7 +225,21 @@ fn directory_source(taken: &Taken, warnings: &mut Vec<Problem>) -> Option<PathBu
         warnings.push(Problem::new("source", "ignored: path ends with a slash, but source is not a directory"));
         return None;
     }
+    if !recurse {
+        warnings.push(Problem::new("source", "ignored: a directory's members are copied only with recurse"));
+        return None;
+    }
     Some(normal)
+}
+
+/// A source that the resource would change, and then copy again.
+fn nested(path: &Path, want: &Want, purge: bool) -> Option<Problem> {
+    let wrong = match want {
+        Want::Link(target) => normal(target) == path,
+        Want::Directory(Some(source)) => path.starts_with(source) || (purge && source.starts_with(path)),
+        other => other.sources().any(|source| source == path),
+    };
+    wrong.then(|| Problem::new("source", "is the path itself, or one of them lies in the other"))
 }
 
 impl Want {

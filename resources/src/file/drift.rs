@@ -48,8 +48,8 @@ pub(super) enum Note {
 /// What a repair does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repair {
-    /// Writes a new version of a file; `clear`: removes what stands there first.
-    Write { clear: bool },
+    /// Writes a new version of a file, of about this length; `clear`: removes what stands there first.
+    Write { clear: bool, length: u64 },
     /// Makes a symbolic link.
     Link { clear: bool },
     /// Makes a directory, and this many missing ones above it.

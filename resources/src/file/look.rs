@@ -11,6 +11,7 @@ use mgmt_engine::resource::{Check, Fault};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, Stat, accessat, fstat, lstat, open, readlink, stat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
+use rustix::thread::CapabilitySet;
 
 use super::attributes::{self, Ids, kind};
 use super::contents::INLINE_BYTES_MAX;
@@ -61,6 +62,9 @@ pub(super) struct Looker<'a> {
 
 type Looked = Result<Check<Drift>, Trouble>;
 
+/// What stands, with the file or why it could not be opened.
+type Opened = (Stat, Result<File, Errno>);
+
 impl Looker<'_> {
     pub(super) fn look(&self) -> Looked {
         match &self.desired.want {
@@ -96,7 +100,7 @@ impl Looker<'_> {
     }
 
     /// What stands, opened if it is a regular file that can be.
-    fn opened(&self) -> Result<Option<(Stat, Option<File>)>, Fault> {
+    fn opened(&self) -> Result<Option<Opened>, Fault> {
         if self.outlook != Outlook::Present {
             return Ok(None);
         }
@@ -104,20 +108,21 @@ impl Looker<'_> {
         match open(self.path(), flags, Mode::empty()) {
             Ok(fd) => {
                 let stat = fstat(&fd).map_err(|error| Fault::path("look at", self.path(), error))?;
-                Ok(Some((stat, Some(fd.into()))))
+                Ok(Some((stat, Ok(fd.into()))))
             }
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             // A link, a socket, a file that may not be read: its type is known without opening it.
-            Err(_) => Ok(self.standing()?.map(|stat| (stat, None))),
+            Err(error) => Ok(self.standing()?.map(|stat| (stat, Err(error)))),
         }
     }
 
     fn file(&self, contents: &Contents) -> Looked {
         let standing = match contents {
-            Contents::Unmanaged => self.standing()?.map(|stat| (stat, None)),
+            // It is not read, so it does not matter why it is not open.
+            Contents::Unmanaged => self.standing()?.map(|stat| (stat, Err(Errno::BADF))),
             _ => self.opened()?,
         };
-        let Some((stat, file)) = standing else { return self.missing_file(contents) };
+        let Some((stat, file)) = standing else { return self.missing_file() };
         let managed = *contents != Contents::Unmanaged;
         match kind(&stat) {
             FileType::RegularFile => {}
@@ -127,14 +132,13 @@ impl Looker<'_> {
             }
             // Nothing says what it shall be: only its attributes are managed.
             _ if !managed && !self.desired.create => return self.attributes(stat, Vec::new()),
-            _ => return self.wrong_type(&stat, "a file", |clear| Repair::Write { clear }),
+            _ => return self.wrong_type(&stat, "a file", |clear| Repair::Write { clear, length: 0 }),
         }
-        let mut notes = Vec::new();
+        let (mut notes, mut length) = (Vec::new(), 0);
         if let Some(stream) = contents.stream()? {
             self.slow(stream.length())?;
-            let Some(file) = file else {
-                return Err(Fault::path("read", self.path(), Errno::ACCESS).into());
-            };
+            let file = file.map_err(|error| Fault::path("read", self.path(), error))?;
+            length = stream.length();
             if u64::try_from(stat.st_size) != Ok(stream.length()) || !stream.equals(&file, self.path())? {
                 stream.readable()?;
                 notes.push(Note::Contents);
@@ -145,23 +149,19 @@ impl Looker<'_> {
         }
         attributes::notes(self.desired, self.ids, &stat, &self.host.accounts, &mut notes);
         self.replaceable(&stat)?;
-        attributes::may_own(self.path(), self.ids.or(&stat), Some(&stat))?;
-        if !geteuid().is_root() && stat.st_uid != geteuid().as_raw() && self.ids.user.is_none() {
-            return Err(Fault::path("replace", self.path(), "only root could keep its owner").into());
-        }
-        self.drifted(notes, Repair::Write { clear: false }, Some(stat))
+        // The new version is a new file of ours, and gets the old one's owner where that is not managed.
+        attributes::may_own(self.path(), self.ids.or(&stat), None)?;
+        self.drifted(notes, Repair::Write { clear: false, length }, Some(stat))
     }
 
-    fn missing_file(&self, contents: &Contents) -> Looked {
+    fn missing_file(&self) -> Looked {
         if !self.desired.create {
             return Ok(Check::Converged);
         }
         self.parent()?;
-        if let Some(stream) = contents.stream()? {
-            stream.readable()?;
-        }
+        let length = self.obtainable()?;
         attributes::may_own(self.path(), self.ids, None)?;
-        self.drifted(vec![Note::Missing], Repair::Write { clear: false }, None)
+        self.drifted(vec![Note::Missing], Repair::Write { clear: false, length }, None)
     }
 
     /// Something stands, and only its attributes can be wrong.
@@ -329,21 +329,32 @@ impl Looker<'_> {
         }
         self.replaceable(stat)?;
         attributes::may_own(self.path(), self.ids, None)?;
-        if let Want::File(contents) = &self.desired.want
-            && let Some(stream) = contents.stream()?
-        {
-            stream.readable()?;
+        let repair = match repair(!light) {
+            Repair::Write { clear, .. } => Repair::Write { clear, length: self.obtainable()? },
+            other => other,
+        };
+        self.drifted(vec![Note::Type { is, wanted }], repair, Some(*stat))
+    }
+
+    /// The length of the wanted contents, if they could be had.
+    fn obtainable(&self) -> Result<u64, Fault> {
+        let stream = match &self.desired.want {
+            Want::File(contents) => contents.stream()?,
+            _ => None,
+        };
+        match stream {
+            None => Ok(0),
+            Some(stream) => stream.readable().map(|()| stream.length()),
         }
-        self.drifted(vec![Note::Type { is, wanted }], repair(!light), Some(*stat))
     }
 
     /// Whether the entry could be renamed over or removed.
     fn replaceable(&self, standing: &Stat) -> Result<(), Fault> {
         attributes::changeable(self.path(), standing)?;
         let parent = self.parent()?;
-        let euid = geteuid();
-        let sticky = parent.is_some_and(|parent| parent.st_mode & 0o1000 != 0 && parent.st_uid != euid.as_raw());
-        match sticky && !euid.is_root() && standing.st_uid != euid.as_raw() {
+        let euid = geteuid().as_raw();
+        let sticky = parent.is_some_and(|parent| parent.st_mode & 0o1000 != 0 && parent.st_uid != euid);
+        match sticky && standing.st_uid != euid && !attributes::may(CapabilitySet::FOWNER) {
             true => Err(Fault::path("replace", self.path(), "it belongs to another user, and its directory is sticky")),
             false => Ok(()),
         }

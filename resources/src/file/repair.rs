@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::attributes::{self, Ids, wanted_bits};
 use super::contents::{INLINE_BYTES_MAX, Stream};
-use super::desired::{Contents, DIRECTORY_MODE, Desired, Want};
+use super::desired::{DIRECTORY_MODE, Desired, Want};
 use super::drift::{Drift, Note, Repair};
 use super::never::Never;
 use super::remove;
@@ -26,25 +26,22 @@ use crate::host::Host;
 
 /// Whether a repair may take longer than a worker thread may be kept.
 pub(super) fn is_heavy(drift: &Drift) -> bool {
-    let contents = match &drift.desired.want {
-        Want::File(Contents::Given(bytes)) => bytes.len() as u64 > INLINE_BYTES_MAX,
-        // How large the source is now is only known when it is read.
-        Want::File(Contents::Copy(_) | Contents::Fragments(_)) => matches!(drift.repair, Repair::Write { .. }),
-        _ => false,
+    let (length, subtree) = match drift.repair {
+        Repair::Write { clear, length } => (length, clear),
+        Repair::Link { clear } | Repair::Directory { clear, .. } => (0, clear),
+        Repair::Remove => (0, drift.replaces().is_none()),
+        Repair::Attributes | Repair::Members => (0, false),
     };
-    let subtree = match drift.repair {
-        Repair::Write { clear } | Repair::Link { clear } | Repair::Directory { clear, .. } => clear,
-        Repair::Remove => drift.replaces().is_none(),
-        Repair::Attributes | Repair::Members => false,
-    };
-    contents || subtree || drift.desired.slow || !drift.steps.is_empty()
+    length > INLINE_BYTES_MAX || subtree || drift.desired.slow || !drift.steps.is_empty()
 }
 
 /// Carries a repair out. Everything that blocks happens before the first await, unless a good version has to be kept.
 pub(super) async fn carry_out(host: &Host, drift: &Drift, work: &Work) -> Result<Applied, Fault> {
-    strays::clean(&drift.desired.parent);
+    if !drift.desired.slow {
+        strays::clean(&drift.desired.parent);
+    }
     match drift.repair {
-        Repair::Write { clear } => write(host, drift, clear, work).await,
+        Repair::Write { clear, .. } => write(host, drift, clear, work).await,
         Repair::Link { clear } => link(host, drift, clear, work).await,
         Repair::Directory { clear, above } => directory(host, drift, clear, above, work).await,
         Repair::Members => directory_members(host, drift, work).await,

@@ -41,7 +41,9 @@ pub(super) fn carry_out(drift: &Drift, never: &Never, keep_good: bool, stop: &St
         let path = root.join(&step.at);
         let parent = step.at.parent().unwrap_or(Path::new(""));
         if inside.as_ref().is_none_or(|inside| inside.at != parent) {
-            strays::clean(&root.join(parent));
+            if !drift.desired.slow {
+                strays::clean(&root.join(parent));
+            }
             let below = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
             let directory =
                 open_inside(&root_fd, below).map_err(|error| Fault::path("open", &root.join(parent), error))?;

@@ -2,6 +2,8 @@
 //!
 //! Promises: what another living process writes is left alone; this process creates a temporary file in a directory
 //! only after that directory has been cleaned, so it never takes its own for a stray. Must not know what is written.
+//!
+//! Not for remote file systems: neither locks nor process numbers say anything about a writer on another machine.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;

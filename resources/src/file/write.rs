@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use mgmt_engine::resource::{Fault, Stop};
 use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, Stat, fchmod, fchown, flock, openat, renameat, symlinkat, unlinkat,
+    AtFlags, FlockOperation, Mode, OFlags, Stat, fchmod, fchown, flock, fstat, openat, renameat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -65,8 +65,11 @@ impl<'a> Temporary<'a> {
         }
         // The owner comes first, because a new owner takes the set-uid bit away.
         if !version.ids.is_empty() {
-            fchown(file, version.ids.uid(), version.ids.gid())
-                .map_err(|e| Fault::path("set the owner of", place.path, e))?;
+            let new = fstat(file).map_err(|e| Fault::path("look at", place.path, e))?;
+            let unlike = version.ids.unlike(&new);
+            if !unlike.is_empty() {
+                fchown(file, unlike.uid(), unlike.gid()).map_err(|e| Fault::path("set the owner of", place.path, e))?;
+            }
         }
         if version.replaces.is_some() {
             attributes::keep_extended(place, file)?;

@@ -30,6 +30,17 @@ fn drift_is_healed_before_it_is_durable() {
 }
 
 #[test]
+fn so_is_drift_from_a_small_source() {
+    let bench = Bench::new();
+    bench.write("from", "right");
+    bench.write("a", "wrong");
+    let done = first_poll(&bench, Cause::Drift, &[("path", "a"), ("source", "from")], || {
+        assert_eq!(bench.read("a"), "right");
+    });
+    assert!(!done, "the sync is waited for");
+}
+
+#[test]
 fn a_new_file_is_seen_before_it_is_durable() {
     let bench = Bench::new();
     let file = [("path", "a"), ("content", "right"), ("state", "exists")];

@@ -38,7 +38,7 @@ impl Mounted {
     fn at(path: PathBuf) -> Option<Self> {
         fs::create_dir_all(&path).unwrap();
         let mounted = rustix::mount::mount("none", &path, "tmpfs", rustix::mount::MountFlags::empty(), None);
-        mounted.is_ok().then_some(Self(path))
+        mounted.is_ok().then(|| Self(path))
     }
 }
 

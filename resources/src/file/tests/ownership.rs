@@ -63,4 +63,5 @@ fn without_privilege_the_check_says_so() {
     let bench = Bench::new();
     bench.write("a", "x");
     assert!(bench.check(&[("path", "a"), ("owner", "0")]).contains("only root may"));
+    assert!(bench.check(&[("path", "b"), ("owner", "0"), ("state", "exists")]).contains("only root may"));
 }

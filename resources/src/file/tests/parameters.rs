@@ -30,6 +30,16 @@ fn what_contradicts_itself_is_refused() {
     assert!(problems(&bench, &[("path", "a"), ("mode", "u+q")]).starts_with("mode: u+q is no mode"));
     assert!(problems(&bench, &[("path", "a"), ("symlink", "true")]).starts_with("source: is missing"));
     assert!(problems(&bench, &[("path", "a"), ("source", "b/")]).starts_with("source: is a directory"));
+    for tree in [[("path", "a/"), ("source", "a/")], [("path", "a/b/"), ("source", "a/")]] {
+        let tree = [tree[0], tree[1], ("recurse", "true")];
+        assert!(problems(&bench, &tree).starts_with("source: is the path itself"));
+    }
+    let inside = [("path", "a/"), ("source", "a/b/"), ("recurse", "true"), ("purge", "true")];
+    assert!(problems(&bench, &inside).starts_with("source: is the path itself"));
+    assert!(problems(&bench, &[("path", "a"), ("source", "a")]).starts_with("source: is the path itself"));
+    assert!(
+        problems(&bench, &[("path", "a"), ("source", "a"), ("symlink", "true")]).starts_with("source: is the path")
+    );
     let both = problems(&bench, &[("path", "a"), ("mode", "9"), ("content", "x"), ("source", "b")]);
     assert!(both.contains("mode: ") && both.contains("content: "), "all problems at once: {both}");
 }
@@ -41,6 +51,7 @@ fn what_is_illogical_is_ignored_aloud() {
     assert_eq!(warned(&bench, &[("path", "a/"), ("content", "x")]), ["content"]);
     assert_eq!(warned(&bench, &[("path", "a/"), ("source", "file"), ("recurse", "true")]), ["source"]);
     assert_eq!(warned(&bench, &[("path", "a/"), ("purge", "true")]), ["purge"]);
+    assert_eq!(warned(&bench, &[("path", "a/"), ("source", "b/")]), ["source"]);
     assert_eq!(warned(&bench, &[("path", "a"), ("source", "b"), ("symlink", "true"), ("mode", "0644")]), ["mode"]);
     assert!(warned(&bench, &[("path", "a"), ("state", "absent"), ("content", "x")]).is_empty());
     let directory = [("path", "a/"), ("content", "x"), ("state", "exists")];

@@ -5,15 +5,18 @@
 
 pub mod accounts;
 pub mod file;
+pub mod exec;
 pub mod host;
 pub mod kind;
 pub mod memory;
+pub mod msg;
 pub mod noop;
 pub mod syncs;
+pub mod timer;
 pub mod watches;
 
 pub use host::{Host, HostRef};
 pub use kind::KindInfo;
 
 /// All kinds, in the order `explain` lists them.
-pub static KINDS: &[&KindInfo] = &[&noop::INFO, &file::INFO];
+pub static KINDS: &[&KindInfo] = &[&noop::INFO, &file::INFO, &exec::INFO, &timer::INFO, &msg::INFO];

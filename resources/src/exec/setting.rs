@@ -1,0 +1,172 @@
+//! Where, as whom and with which environment the commands of one resource run: the same for all of them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use mgmt_engine::resource::Fault;
+use tokio::process::Command;
+
+use super::child::{GRACE, Running};
+use super::command::{Line, locate};
+use super::identity::{Identity, Switch};
+use crate::host::HostRef;
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What all commands of one resource share.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Setting {
+    /// `exec[name]`, for the log.
+    pub(super) id: String,
+    pub(super) cwd: Option<PathBuf>,
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) user: Option<String>,
+    pub(super) group: Option<String>,
+    pub(super) host: HostRef,
+    pub(super) tuning: Tuning,
+}
+
+/// What tests make quicker than life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Tuning {
+    /// The program that answers to `__as`. This name is good even after the file has been replaced by a newer one.
+    pub(super) ourselves: PathBuf,
+    pub(super) grace: Duration,
+    /// The first pause before a failed watch is started again.
+    pub(super) pause: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { ourselves: PathBuf::from("/proc/self/exe"), grace: GRACE, pause: Duration::from_secs(1) }
+    }
+}
+
+/// A setting that was found to exist.
+#[derive(Debug)]
+pub(super) struct Stage<'a> {
+    setting: &'a Setting,
+    switch: Option<Switch>,
+    env: BTreeMap<&'a str, String>,
+    directory: PathBuf,
+}
+
+impl Setting {
+    /// Where programs with a relative path are looked for.
+    ///
+    /// # Errors
+    /// Our own working directory is gone.
+    pub(super) fn directory(&self) -> Result<PathBuf, Fault> {
+        match &self.cwd {
+            Some(cwd) => Ok(cwd.clone()),
+            None => std::env::current_dir().map_err(|error| Fault::new(format!("no working directory: {error}"))),
+        }
+    }
+
+    /// The `PATH` that programs are looked up in.
+    pub(super) fn path(&self) -> &str {
+        self.env.get("PATH").map_or(PATH, String::as_str)
+    }
+
+    /// Looks whether all of it exists.
+    ///
+    /// # Errors
+    /// The directory, the user or the group does not, or we may not become them.
+    pub(super) async fn stage(&self) -> Result<Stage<'_>, Fault> {
+        let Identity { home, name, switch } =
+            Identity::find(self.user.as_deref(), self.group.as_deref(), &self.host).await?;
+        if let Some(cwd) = &self.cwd {
+            match std::fs::metadata(cwd) {
+                Ok(found) if found.is_dir() => {}
+                Ok(_) => return Err(Fault::path("run in", cwd, "it is not a directory")),
+                Err(error) => return Err(Fault::path("run in", cwd, error)),
+            }
+        }
+        let mut env: BTreeMap<&str, String> = BTreeMap::new();
+        env.insert("PATH", PATH.to_owned());
+        env.insert("HOME", home);
+        env.insert("USER", name);
+        env.insert("LANG", "C.UTF-8".to_owned());
+        env.extend(self.env.iter().map(|(key, value)| (key.as_str(), value.clone())));
+        Ok(Stage { setting: self, switch, env, directory: self.directory()? })
+    }
+}
+
+impl Stage<'_> {
+    /// The file that `line` would run.
+    ///
+    /// # Errors
+    /// There is none, or it may not be run.
+    pub(super) fn locate(&self, line: &Line) -> Result<PathBuf, Fault> {
+        locate(line, self.setting.path(), &self.directory)
+    }
+
+    /// Starts `line`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(super) async fn start(&self, line: &Line) -> Result<Running, Fault> {
+        let program = self.locate(line)?;
+        let mut command = self.command(line, &program);
+        let started = Running::start(&mut command, self.setting.tuning.grace).await;
+        started.map_err(|error| Fault::path("run", &program, error))
+    }
+
+    /// Nothing here may need code between fork and exec: no uid, no gid, no `pre_exec`.
+    fn command(&self, line: &Line, program: &Path) -> Command {
+        let mut command = match &self.switch {
+            None => {
+                let mut command = Command::new(program);
+                command.arg0(&line.program);
+                command
+            }
+            Some(switch) => {
+                let mut command = Command::new(&self.setting.tuning.ourselves);
+                command.args(switch.arguments()).arg(program);
+                command
+            }
+        };
+        command.args(&line.args).env_clear().envs(&self.env);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(cwd) = &self.setting.cwd {
+            command.current_dir(cwd);
+        }
+        command
+    }
+}
+
+/// How a command ended, for people: `exit status 3`, `killed by signal 9`.
+pub(super) fn ending(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt as _;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => format!("killed by signal {signal} ({})", signal_name(signal)),
+        (None, None) => status.to_string(),
+    }
+}
+
+fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        libc::SIGHUP => "HUP",
+        libc::SIGINT => "INT",
+        libc::SIGQUIT => "QUIT",
+        libc::SIGILL => "ILL",
+        libc::SIGTRAP => "TRAP",
+        libc::SIGABRT => "ABRT",
+        libc::SIGBUS => "BUS",
+        libc::SIGFPE => "FPE",
+        libc::SIGKILL => "KILL",
+        libc::SIGUSR1 => "USR1",
+        libc::SIGSEGV => "SEGV",
+        libc::SIGUSR2 => "USR2",
+        libc::SIGPIPE => "PIPE",
+        libc::SIGALRM => "ALRM",
+        libc::SIGTERM => "TERM",
+        libc::SIGXCPU => "XCPU",
+        libc::SIGXFSZ => "XFSZ",
+        libc::SIGSYS => "SYS",
+        _ => "unnamed",
+    }
+}

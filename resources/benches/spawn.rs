@@ -1,4 +1,4 @@
-//! A thousand times `true`: check and apply of an exec, beside a bare `posix_spawn` and wait, on as many threads.
+//! A thousand times `true`: check and apply of an exec, beside a bare `posix_spawn` and wait, as many in flight.
 //!
 //! `cargo bench -p mgmt-resources --bench spawn [-- BALLAST_MIB]`; ballast shows that nothing forks the whole process.
 
@@ -42,7 +42,7 @@ fn main() {
         values[ROUNDS / 2]
     };
     let [bare, piped, ours, there] = [0, 1, 2, 3].map(median);
-    println!("{RUNS} runs, {THREADS} threads, ballast {} MiB, medians of {ROUNDS}:", ballast.len() >> 20);
+    println!("{RUNS} runs, {IN_FLIGHT} in flight, ballast {} MiB, medians of {ROUNDS}:", ballast.len() >> 20);
     println!("  bare spawn and wait    {bare} ms");
     println!("  bare, output piped     {piped} ms");
     println!("  exec: check and apply  {ours} ms, {:.2} x bare", ours as f64 / bare as f64);
@@ -59,7 +59,7 @@ fn timed(work: impl FnOnce()) -> u128 {
 fn bare(piped: bool) {
     let left = AtomicUsize::new(RUNS);
     std::thread::scope(|scope| {
-        for _ in 0..THREADS {
+        for _ in 0..IN_FLIGHT {
             scope.spawn(|| {
                 while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
                     let mut command = Command::new("/bin/true");

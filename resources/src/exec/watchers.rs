@@ -20,10 +20,18 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Watches for as long as the future lives. Dropping it ends the command.
 pub(super) async fn watch(setting: Arc<Setting>, line: Line, signal: Signal) -> Result<(), Fault> {
     let mut pause = setting.tuning.pause;
+    let mut held = false;
     loop {
         let clock = Clock::start();
         let started = clock.now();
-        let Some(failure) = run(&setting, &line, &signal).await? else { return Ok(()) };
+        let failure = match run(&setting, &line, &signal).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(failure)) => failure,
+            // What never started will not start by itself; what did may be in the middle of being replaced.
+            Err(fault) if !held => return Err(fault),
+            Err(fault) => fault.to_string(),
+        };
+        held = true;
         if clock.now().since(started) >= PAUSE_MAX {
             pause = setting.tuning.pause;
         }

@@ -26,6 +26,7 @@ fn main() {
         another_user().await;
         another_group().await;
         orphans_are_buried().await;
+        everything_is_killed_at_once().await;
         reaper::settle().await;
     });
 }
@@ -113,4 +114,27 @@ async fn orphans_are_buried() {
     };
     tokio::time::timeout(Duration::from_secs(10), buried).await.expect("the orphan is buried");
     eprintln!("ok: an orphan is buried");
+}
+
+async fn everything_is_killed_at_once() {
+    let directory = open_directory();
+    let script = "trap '' TERM; sleep 60 & echo $! > \"$OUT\"; while :; do sleep 60; done";
+    let set = [("cmd", script), ("shell", "sh")];
+    let out = directory.path().join("out");
+    let kill = async {
+        while std::fs::read(&out).unwrap_or_default().last() != Some(&b'\n') {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        reaper::kill_all();
+    };
+    let (end, ()) = tokio::join!(run(directory.path(), &set), kill);
+    assert_eq!(end.unwrap_err(), "killed by signal 9 (KILL)");
+    let child = std::fs::read_to_string(&out).unwrap();
+    let gone = async {
+        while std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), gone).await.expect("its whole group is killed, and buried");
+    eprintln!("ok: everything that runs is killed at once");
 }

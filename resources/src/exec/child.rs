@@ -32,8 +32,9 @@ const KILL_WAIT: Duration = Duration::from_secs(5);
 /// How often it is asked whether a group whose leader has ended is gone; doubles from the first to the second.
 const ASK_FIRST: Duration = Duration::from_millis(1);
 const ASK_MAX: Duration = Duration::from_millis(50);
-/// One read. A pipe holds four of them.
-const READ_BYTES: usize = 16 * 1024;
+/// One read: most commands say little, and who fills it gets a buffer of twice the size, up to what a pipe holds.
+const READ_BYTES_FIRST: usize = 4 * 1024;
+const READ_BYTES_MAX: usize = 64 * 1024;
 /// Pauses before a program is tried again that somebody holds open for writing.
 const BUSY_PAUSES_MS: [u64; 4] = [2, 10, 50, 200];
 
@@ -86,8 +87,12 @@ impl Running {
             let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
             Ok((child, pid.expect("a child that nobody has waited for has a number")))
         })?;
-        let pipes =
-            Pipes { out: child.stdout.take(), err: child.stderr.take(), turn: false, buffer: vec![0; READ_BYTES] };
+        let pipes = Pipes {
+            out: child.stdout.take(),
+            err: child.stderr.take(),
+            turn: false,
+            buffer: vec![0; READ_BYTES_FIRST],
+        };
         let runtime = Handle::current();
         Ok(Self(Some(Inner { child, pipes, group: Group::new(pid, owned), grace, runtime })))
     }
@@ -205,6 +210,9 @@ impl Pipes {
                 // A pipe that cannot be read has nothing more to say either.
                 if read.is_ok() && !buffer.filled().is_empty() {
                     sink(source, buffer.filled());
+                    if buffer.remaining() == 0 && self.buffer.len() < READ_BYTES_MAX {
+                        self.buffer.resize(2 * self.buffer.len(), 0);
+                    }
                 } else {
                     match source {
                         Source::Out => self.out = None,

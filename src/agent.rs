@@ -420,7 +420,7 @@ impl Agent {
             // A task of the socket still holds it for a moment; its drop ends it as well.
             Err(engine) => drop(engine),
         }
-        if tokio::time::timeout(LEFTOVERS, mgmt_resources::exec::settle()).await.is_err() {
+        if tokio::time::timeout(LEFTOVERS, mgmt_resources::exec::reaper::settle()).await.is_err() {
             tracing::warn!("some child processes did not end in time");
         }
         drop(settings.state);
@@ -519,7 +519,7 @@ impl Answers for Shared {
             "counts": counts,
             "resources": resources,
             "watches": {
-                "kernel": watches.kernel,
+                "watches": watches.watches,
                 "subscriptions": watches.subscriptions,
                 "polled": watches.polled,
                 "overflows": watches.overflows,

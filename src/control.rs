@@ -225,7 +225,7 @@ pub struct Client(std::os::unix::net::UnixStream);
 
 impl Client {
     fn connect(path: &Path) -> io::Result<Self> {
-        with_short_path(path, std::os::unix::net::UnixStream::connect).map(Self)
+        with_short_path(path, |short| std::os::unix::net::UnixStream::connect(short)).map(Self)
     }
 
     /// Asks, and gives each line of the answer to `each` until it says `false`.

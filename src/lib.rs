@@ -12,6 +12,7 @@ pub mod events;
 pub mod ledger;
 pub mod logging;
 pub mod observer;
+pub mod picture;
 pub mod plan;
 pub mod progress;
 pub mod shutdown;

@@ -28,6 +28,8 @@ pub trait Erased: Any + Debug + Send + Sync {
     fn check(self: Arc<Self>, look: Look) -> Boxed<Result<Check<Box<dyn Fix>>, Fault>>;
     /// See [`Resource::refresh`].
     fn refresh(self: Arc<Self>, work: Work) -> Boxed<Result<Applied, Fault>>;
+    /// See [`Resource::on_refresh`].
+    fn on_refresh(&self) -> Option<&'static str>;
     /// Equal in every parameter, and of the same kind.
     fn same(&self, other: &dyn Erased) -> bool;
 }
@@ -83,6 +85,10 @@ impl<R: Resource> Erased for R {
 
     fn refresh(self: Arc<Self>, work: Work) -> Boxed<Result<Applied, Fault>> {
         Box::pin(async move { Resource::refresh(&*self, &work).await })
+    }
+
+    fn on_refresh(&self) -> Option<&'static str> {
+        Resource::on_refresh(self)
     }
 
     fn same(&self, other: &dyn Erased) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! The door to petgraph. Vertices are numbered in the order they were added.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 use std::collections::hash_map::Entry;
 
 use petgraph::acyclic::Acyclic;
@@ -129,6 +130,30 @@ impl Graph {
     /// All edges, in the order they were added.
     pub fn edges(&self) -> &[Edge] {
         &self.edges
+    }
+
+    /// The vertices in an order in which each comes after its predecessors; among those that could come next, the lowest
+    /// number does. Vertices on a cycle are left out.
+    pub fn order(&self) -> Vec<usize> {
+        let mut waits = vec![0_usize; self.vertices.len()];
+        let mut after = vec![Vec::new(); self.vertices.len()];
+        for edge in &self.edges {
+            waits[edge.to] += 1;
+            after[edge.from].push(edge.to);
+        }
+        let free = waits.iter().enumerate().filter(|(_, waits)| **waits == 0);
+        let mut ready: BinaryHeap<Reverse<usize>> = free.map(|(number, _)| Reverse(number)).collect();
+        let mut order = Vec::with_capacity(self.vertices.len());
+        while let Some(Reverse(number)) = ready.pop() {
+            order.push(number);
+            for next in &after[number] {
+                waits[*next] -= 1;
+                if waits[*next] == 0 {
+                    ready.push(Reverse(*next));
+                }
+            }
+        }
+        order
     }
 
     /// Checks that there is no cycle, then adds those automatic edges (`from`, `to`) that are new and make none.

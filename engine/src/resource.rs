@@ -41,6 +41,11 @@ pub trait Resource: PartialEq + Debug + Send + Sync + 'static {
     /// Repairs the drift that `check` just found. Never dropped; it watches `work.stop` and ends at a safe place.
     fn apply(&self, drift: Self::Drift, work: &Work) -> impl Future<Output = Result<Applied, Fault>> + Send;
 
+    /// What [`refresh`](Self::refresh) would change of this host, for a plan: `would be sent again`. `None`: nothing.
+    fn on_refresh(&self) -> Option<&'static str> {
+        None
+    }
+
     /// What a notify edge asks for, when `apply` did not already do it. The default does nothing.
     fn refresh(&self, work: &Work) -> impl Future<Output = Result<Applied, Fault>> + Send {
         let _unused = work;

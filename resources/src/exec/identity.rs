@@ -84,7 +84,7 @@ fn look_up(user: Option<&str>, group: Option<&str>, accounts: &Accounts) -> Resu
         return Err(Fault::new("running as another user or group needs root"));
     }
     let (name, home) = match user {
-        Some(User { name, home, .. }) => (name, home),
+        Some(User { name, home, .. }) => (name, home.to_string_lossy().into_owned()),
         None => ourselves(accounts).clone(),
     };
     Ok(Identity { home, name, switch })
@@ -102,7 +102,7 @@ fn ourselves(accounts: &Accounts) -> &'static (String, String) {
     OURSELVES.get_or_init(|| {
         let uid = geteuid().as_raw();
         if let Ok(user) = accounts.user(&uid.to_string()) {
-            return (user.name, user.home);
+            return (user.name, user.home.to_string_lossy().into_owned());
         }
         let (name, home) = if uid == 0 { ("root".to_owned(), "/root") } else { (uid.to_string(), "/") };
         (std::env::var("USER").unwrap_or(name), std::env::var("HOME").unwrap_or_else(|_| home.to_owned()))

@@ -1,0 +1,113 @@
+//! `mgmt apply`: converges once, prints what changed, exits.
+
+use std::io::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mgmt_engine::Clock;
+use mgmt_engine::report::Standing;
+use serde_json::json;
+
+use super::{Exit, Failure, args, graph_source, run as batch};
+use crate::agent::{self, Ended, Settings};
+use crate::events::Happened;
+use crate::observer::Listener;
+use crate::progress::Progress;
+use crate::state::{Home, State};
+
+/// Runs it.
+///
+/// # Errors
+/// It could not start, or its output cannot be written.
+pub fn run(args: args::Apply, progress: Progress, clock: Clock) -> Result<Exit, Failure> {
+    let source = args.source.which()?;
+    let mut home = Home::of(&args.place)?;
+    let mut options = graph_source::options(&source, &home.hostname)?;
+    options.strict = args.source.strict;
+    options.noop = args.noop;
+    options.sema = args.sema;
+    options.no_autoedge = args.no_autoedges;
+    // A place of its own: an agent may run beside it.
+    let state = if args.tmp_prefix { State::temporary(&mut home)? } else { State::take(&home, Some("apply"))? };
+    let host = graph_source::host(&home, &source)?;
+    batch::become_the_agent()?;
+    let happened = Arc::new(Mutex::new(Vec::new()));
+    let listener = if args.json { gather(&happened) } else { print(progress.clone()) };
+    let settings = Settings {
+        state,
+        hostname: home.hostname,
+        source,
+        options,
+        converged: Duration::ZERO,
+        once: true,
+        max_runtime: args.max_runtime,
+        watch: false,
+        serve: false,
+        status_file: None,
+        listener: Some(listener),
+        progress,
+    };
+    let ended = agent::run(settings, &host, clock)?;
+    batch::draw(&ended, args.graphviz.as_deref())?;
+    let happened = std::mem::take(&mut *happened.lock().unwrap_or_else(PoisonError::into_inner));
+    summary(&ended, &happened, args.json).map_err(|e| Failure::output(&e))?;
+    Ok(batch::exit(&ended, args.detailed_exitcode))
+}
+
+fn gather(into: &Arc<Mutex<Vec<Happened>>>) -> Listener {
+    let into = Arc::clone(into);
+    Box::new(move |event| into.lock().unwrap_or_else(PoisonError::into_inner).push(event.clone()))
+}
+
+/// One line an event: `+` changed, `>` refreshed, `~` would change, `!` failed.
+fn print(progress: Progress) -> Listener {
+    Box::new(move |event| {
+        let sign = match event.event.as_str() {
+            "changed" => '+',
+            "refreshed" => '>',
+            "would-change" => '~',
+            "failed" | "retrying" | "contested" => '!',
+            _ => ' ',
+        };
+        // A closed pipe is noticed, and told, by the summary.
+        progress.above(|| drop(writeln!(std::io::stdout().lock(), "{sign} {event}")));
+    })
+}
+
+fn summary(ended: &Ended, happened: &[Happened], json: bool) -> std::io::Result<()> {
+    let count = |wanted: &[Standing]| ended.snapshot.stands.iter().filter(|s| wanted.contains(&s.standing)).count();
+    let (failed, held) = (count(&[Standing::Failed, Standing::Contested]), count(&[Standing::Held]));
+    let (changed, right) = (count(&[Standing::Changed]), count(&[Standing::Clean]));
+    let (would, open) = (count(&[Standing::WouldChange]), count(&[Standing::Waiting, Standing::Busy, Standing::Retrying]));
+    let millis = ended.took.as_secs_f64() * 1e3;
+    let mut out = std::io::stdout().lock();
+    if json {
+        let value = json!({
+            "format_version": 1,
+            "graph": ended.graph.name(),
+            "converged": ended.converged && failed == 0,
+            "took_ms": millis,
+            "counts": { "changed": changed, "ok": right, "would_change": would, "failed": failed, "held_back": held, "unfinished": open },
+            "events": happened,
+            "resources": ended.snapshot.stands.iter().map(|s| json!({
+                "resource": s.id.to_string(), "standing": s.standing.word(), "fault": s.fault,
+            })).collect::<Vec<_>>(),
+        });
+        return writeln!(out, "{value:#}");
+    }
+    let word = match (ended.converged, ended.late) {
+        (_, true) => "gave up after",
+        (true, _) => "converged in",
+        (false, _) => "ended after",
+    };
+    let mut parts = Vec::new();
+    for (count, what) in
+        [(changed, "changed"), (would, "would change"), (failed, "failed"), (held, "held back"), (open, "not finished")]
+    {
+        if count > 0 {
+            parts.push(format!("{count} {what}"));
+        }
+    }
+    parts.push(format!("{right} as wanted"));
+    writeln!(out, "{word} {millis:.0} ms: {}", parts.join(", "))
+}

@@ -1,0 +1,84 @@
+//! What `run`, `apply` and `plan` have in common: which graph, read how, on what host.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mgmt_resources::Host;
+use mgmt_resources::accounts::Accounts;
+use mgmt_resources::memory::Memory;
+use mgmt_resources::syncs::Syncs;
+use mgmt_resources::watches::Watches;
+
+use super::args;
+use super::{Exit, Failure};
+use crate::agent::Source;
+use crate::assemble::Options;
+use crate::state::Home;
+
+impl args::Source {
+    /// Which graph is meant: `FILE`, `yaml FILE`, `empty`, `--file FILE`.
+    ///
+    /// # Errors
+    /// None, or more than one.
+    pub fn which(&self) -> Result<Source, Failure> {
+        let usage = |text: &str| Err(Failure::new(Exit::Usage, text));
+        let words: Vec<&str> = self.graph.iter().map(String::as_str).collect();
+        match (words.as_slice(), self.file.as_deref()) {
+            (["empty"], None) => Ok(Source::Empty),
+            (["yaml"], None) => usage("which graph? give a file: mgmt run yaml FILE"),
+            (["yaml", file] | [file], None) => Ok(Source::File((*file).into())),
+            ([], Some(file)) => Ok(Source::File(file.into())),
+            ([], None) => usage("which graph? give a file: mgmt run FILE (mgmt init DIR writes a first one)"),
+            _ => usage("one graph at a time, please"),
+        }
+    }
+}
+
+/// How the graph of a source is read.
+///
+/// # Errors
+/// There is no current directory to start relative paths at.
+pub fn options(source: &Source, hostname: &str) -> Result<Options, Failure> {
+    let path = match source {
+        Source::File(path) => path.as_path(),
+        Source::Empty => Path::new("empty"),
+    };
+    let mut options = Options::of(path)
+        .map_err(|e| Failure::new(Exit::Unavailable, format!("cannot find the current directory: {e}")))?;
+    hostname.clone_into(&mut options.hostname);
+    Ok(options)
+}
+
+/// This machine, for a run whose state is at `home`.
+///
+/// # Errors
+/// The kernel gives us no inotify instance.
+pub fn host(home: &Home, source: &Source) -> Result<Arc<Host>, Failure> {
+    let watches = Watches::start().map_err(|e| {
+        let hint = "; raise fs.inotify.max_user_instances, or end some of the programs that watch files";
+        Failure::new(Exit::Unavailable, format!("cannot watch files: {e}{hint}"))
+    })?;
+    let mut protected: Vec<PathBuf> = vec![home.prefix.clone()];
+    if let Source::File(path) = source
+        && let Ok(path) = std::path::absolute(path)
+    {
+        protected.push(mgmt_resources::kind::normal(&path));
+    }
+    Ok(Arc::new(Host {
+        watches,
+        accounts: Accounts::new(),
+        syncs: Syncs::new(),
+        memory: Memory::at(home.directory().join("memory")),
+        protected,
+    }))
+}
+
+/// Raises the limit of open files to what is allowed: a thousand commands at once need three thousand descriptors.
+pub fn raise_limits() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!("cannot raise the limit of open files: {error}");
+    }
+}

@@ -1,0 +1,90 @@
+//! `mgmt run`: the agent, and batch runs.
+
+use std::time::Duration;
+
+use mgmt_engine::Clock;
+
+use super::args::{self, MaybeSeconds};
+use super::{Exit, Failure, graph_source};
+use crate::agent::{self, Ended, Settings};
+use crate::progress::Progress;
+use crate::state::{Home, State};
+
+/// Runs it.
+///
+/// # Errors
+/// It could not start.
+pub fn run(args: args::Run, progress: Progress, clock: Clock) -> Result<Exit, Failure> {
+    if let Some(flag) = args.mesh.given() {
+        let message = format!("{flag} is of the mesh, which is not built yet: leave it out to run this host alone");
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let ignored = args.old.given();
+    if !ignored.is_empty() {
+        tracing::warn!("without effect here: {}", ignored.join(", "));
+    }
+    if args.graphviz_filter.is_some() {
+        tracing::warn!("without effect here: --graphviz-filter; the file is in dot form, and no program is run on it");
+    }
+    let source = args.source.which()?;
+    let mut home = Home::of(&args.place)?;
+    let mut options = graph_source::options(&source, &home.hostname)?;
+    options.strict = args.source.strict;
+    options.noop = args.noop;
+    options.sema = args.sema;
+    options.no_autoedge = args.no_autoedges;
+    let state = if args.tmp_prefix { State::temporary(&mut home)? } else { State::take(&home, None)? };
+    let host = graph_source::host(&home, &source)?;
+    become_the_agent()?;
+    let (converged, once) = when_to_end(args.converged_timeout, args.converger_timeout, args.converged_exit);
+    let settings = Settings {
+        state,
+        hostname: home.hostname,
+        source,
+        options,
+        converged,
+        once,
+        max_runtime: args.max_runtime,
+        watch: !args.no_watch,
+        serve: true,
+        status_file: args.converged_status_file,
+        listener: None,
+        progress,
+    };
+    let ended = agent::run(settings, &host, clock)?;
+    draw(&ended, args.graphviz.as_deref())?;
+    Ok(exit(&ended, args.detailed_exitcode))
+}
+
+/// Quiet for how long counts as converged, and whether to exit then.
+fn when_to_end(new: Option<MaybeSeconds>, old: Option<MaybeSeconds>, exit: bool) -> (Duration, bool) {
+    match (new.and_then(|n| n.0), old.and_then(|o| o.0)) {
+        (Some(timeout), _) => (timeout, true),
+        (None, Some(timeout)) => (timeout, exit),
+        (None, None) => (Duration::ZERO, false),
+    }
+}
+
+/// What a process does that starts children and holds many descriptors.
+pub(super) fn become_the_agent() -> Result<(), Failure> {
+    graph_source::raise_limits();
+    mgmt_resources::exec::reaper::become_subreaper()
+        .map_err(|e| Failure::new(Exit::Unavailable, format!("cannot become the reaper of orphaned children: {e}")))
+}
+
+/// Writes the graph as it stood at the end.
+pub(super) fn draw(ended: &Ended, file: Option<&std::path::Path>) -> Result<(), Failure> {
+    let Some(file) = file else { return Ok(()) };
+    let standings: Vec<_> = ended.snapshot.stands.iter().map(|s| s.standing).collect();
+    std::fs::write(file, crate::picture::dot(&ended.graph, Some(&standings)))
+        .map_err(|e| Failure::new(Exit::Disk, format!("cannot write {}: {e}", file.display())))
+}
+
+/// The exit code of a run.
+pub(super) fn exit(ended: &Ended, detailed: bool) -> Exit {
+    if ended.late {
+        return Exit::Late;
+    }
+    let changed = ended.tally.changes() + ended.tally.would_change() > 0;
+    Exit::of(ended.failed(), changed, detailed)
+}

@@ -55,11 +55,13 @@ pub struct Accounts {
 
 type Answers = BTreeMap<(Table, String), (Moment, Option<String>)>;
 
-/// One of the two tables.
+/// A table of `getent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Table {
     Users,
     Groups,
+    /// The groups of a user: its name, then numbers.
+    Memberships,
 }
 
 impl Table {
@@ -67,6 +69,7 @@ impl Table {
         match self {
             Self::Users => "passwd",
             Self::Groups => "group",
+            Self::Memberships => "initgroups",
         }
     }
 }
@@ -165,6 +168,7 @@ impl Accounts {
             Some(uid) => users.name_of.get(&uid).and_then(|name| users.by_name.get(name)).cloned(),
             None => users.by_name.get(name_or_number).cloned(),
         };
+        let known = found.is_some();
         let mut user = match found {
             Some(user) => user,
             None => {
@@ -173,14 +177,25 @@ impl Accounts {
                 database::user(&line).ok_or_else(|| nonsense(Table::Users, &line))?
             }
         };
-        let groups = self.groups.read()?;
+        let mut others = self.memberships(&user, known)?;
         user.groups.push(user.gid);
-        let member = groups.by_name.values().filter(|group| group.members.contains(&user.name)).map(|group| group.gid);
-        let mut others: Vec<u32> = member.filter(|gid| *gid != user.gid).collect();
+        others.retain(|gid| *gid != user.gid);
         others.sort_unstable();
         others.dedup();
         user.groups.extend(others);
         Ok(user)
+    }
+
+    /// Numbers of the groups that list this user. For one that the files do not have (`known`), the directory service
+    /// is asked as well.
+    fn memberships(&self, user: &User, known: bool) -> Result<Vec<u32>, Fault> {
+        let groups = self.groups.read()?;
+        let member = groups.by_name.values().filter(|group| group.members.contains(&user.name));
+        let mut numbers: Vec<u32> = member.map(|group| group.gid).collect();
+        if !known && let Some(line) = self.ask(Table::Memberships, &user.name)? {
+            numbers.extend(line.split_ascii_whitespace().skip(1).filter_map(|number| number.parse::<u32>().ok()));
+        }
+        Ok(numbers)
     }
 
     /// The name of a user in the account file, for people.

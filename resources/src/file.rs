@@ -22,8 +22,11 @@ mod tree;
 mod write;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use mgmt_engine::resource::{Applied, Cause, Check, Fault, Look, Promise, Promises, Resource, Signal, Watch, Work};
+use mgmt_engine::resource::{
+    Applied, Cause, Check, Fault, Look, Promise, Promises, Purpose, Resource, Signal, Watch, Work,
+};
 
 use crate::host::HostRef;
 use crate::kind::{Built, Context, Field, KindInfo, Params, Problem, Shape};
@@ -150,12 +153,25 @@ const fn field(name: &'static str, shape: Shape, default: &'static str, doc: &'s
 struct File {
     desired: Arc<Desired>,
     host: HostRef,
+    unsynced: Unsynced,
+}
+
+/// Set while a repair has been seen by readers but is not known to be on stable storage: what stands looks right then,
+/// but must not count as clean. Not part of what is wanted, so always equal.
+#[derive(Debug, Clone, Default)]
+struct Unsynced(Arc<AtomicBool>);
+
+impl PartialEq for Unsynced {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 fn build(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Problem>> {
     let (desired, warnings) = desired::desired(params, context)?;
     let facets = desired.facets();
-    let resource = File { desired: Arc::new(desired), host: HostRef(Arc::clone(context.host)) };
+    let host = HostRef(Arc::clone(context.host));
+    let resource = File { desired: Arc::new(desired), host, unsynced: Unsynced::default() };
     Ok(Built { resource: Arc::new(resource), facets, warnings })
 }
 
@@ -184,6 +200,27 @@ impl Resource for File {
             Ok(outlook) => outlook,
             Err(why) => return Ok(Check::Unknown(why)),
         };
+        let found = self.look(look, outlook).await?;
+        if matches!(found, Check::Converged)
+            && look.purpose == Purpose::Converge
+            && self.unsynced.0.load(Ordering::Relaxed)
+        {
+            return Ok(Check::Drifted(Drift::unsynced(&self.desired)));
+        }
+        Ok(found)
+    }
+
+    async fn apply(&self, drift: Drift, work: &Work) -> Result<Applied, Fault> {
+        // Set before and cleared after: whatever goes wrong in between, the next look makes up for it.
+        self.unsynced.0.store(self.desired.durable, Ordering::Relaxed);
+        let applied = self.repair(drift, work).await?;
+        self.unsynced.0.store(false, Ordering::Relaxed);
+        Ok(applied)
+    }
+}
+
+impl File {
+    async fn look(&self, look: &Look, outlook: Outlook) -> Result<Check<Drift>, Fault> {
         let ids = self.ids().await?;
         let warn = matches!(look.cause, Cause::First | Cause::Reload);
         if !self.desired.slow {
@@ -201,7 +238,7 @@ impl Resource for File {
         })
     }
 
-    async fn apply(&self, drift: Drift, work: &Work) -> Result<Applied, Fault> {
+    async fn repair(&self, drift: Drift, work: &Work) -> Result<Applied, Fault> {
         if !repair::is_heavy(&drift) {
             return repair::carry_out(&self.host, &drift, work).await;
         }

@@ -38,6 +38,7 @@ pub(super) enum Note {
     Missing,
     Present,
     Contents,
+    Unsynced,
     Type { is: &'static str, wanted: &'static str },
     Target { is: PathBuf, wanted: PathBuf },
     Mode { is: u32, wanted: u32 },
@@ -60,6 +61,8 @@ pub(super) enum Repair {
     Members,
     /// Removes what stands.
     Remove,
+    /// Only makes durable what an earlier repair has done.
+    Sync,
 }
 
 impl fmt::Display for Note {
@@ -68,6 +71,7 @@ impl fmt::Display for Note {
             Self::Missing => write!(f, "missing"),
             Self::Present => write!(f, "exists, wanted absent"),
             Self::Contents => write!(f, "content differs"),
+            Self::Unsynced => write!(f, "not known to be on stable storage"),
             Self::Type { is, wanted } => write!(f, "is {is}, wanted {wanted}"),
             Self::Target { is, wanted } => write!(f, "points to {}, wanted {}", is.display(), wanted.display()),
             Self::Mode { is, wanted } => write!(f, "mode is {is:04o}, wanted {wanted:04o}"),
@@ -100,6 +104,18 @@ impl fmt::Display for Drift {
 }
 
 impl Drift {
+    /// Nothing is wrong with what stands, but it may not outlive a power loss.
+    pub(super) fn unsynced(desired: &Arc<Desired>) -> Self {
+        Self {
+            desired: Arc::clone(desired),
+            ids: Ids::default(),
+            notes: vec![Note::Unsynced],
+            repair: Repair::Sync,
+            standing: None,
+            steps: Vec::new(),
+        }
+    }
+
     /// Permission bits after the repair.
     pub(super) fn final_bits(&self) -> u32 {
         match &self.standing {
@@ -159,7 +175,9 @@ impl mgmt_engine::resource::Drift for Drift {
         let path = &self.desired.path;
         let promise = match self.repair {
             _ if !self.steps.is_empty() => Promise::Anything,
-            Repair::Write { .. } | Repair::Link { .. } | Repair::Attributes | Repair::Members => Promise::File,
+            Repair::Write { .. } | Repair::Link { .. } | Repair::Attributes | Repair::Members | Repair::Sync => {
+                Promise::File
+            }
             Repair::Directory { .. } => Promise::Directory,
             Repair::Remove => Promise::Absent,
         };

@@ -30,7 +30,7 @@ pub(super) fn is_heavy(drift: &Drift) -> bool {
         Repair::Write { clear, length } => (length, clear),
         Repair::Link { clear } | Repair::Directory { clear, .. } => (0, clear),
         Repair::Remove => (0, drift.replaces().is_none()),
-        Repair::Attributes | Repair::Members => (0, false),
+        Repair::Attributes | Repair::Members | Repair::Sync => (0, false),
     };
     length > INLINE_BYTES_MAX || subtree || drift.desired.slow || !drift.steps.is_empty()
 }
@@ -47,6 +47,7 @@ pub(super) async fn carry_out(host: &Host, drift: &Drift, work: &Work) -> Result
         Repair::Members => directory_members(host, drift, work).await,
         Repair::Attributes => attributes(host, drift, work).await,
         Repair::Remove => remove_standing(host, drift, work).await,
+        Repair::Sync => make_up(host, &drift.desired).await,
     }
 }
 
@@ -163,6 +164,14 @@ async fn remove_standing(host: &Host, drift: &Drift, work: &Work) -> Result<Appl
     clear_away(host, &drift.desired, &work.stop)?;
     sync(host, &drift.desired, None).await?;
     Ok(Applied::changed("removed"))
+}
+
+/// An earlier repair was seen but could not be synced: everything on the file system is, because what it touched is
+/// not known any more.
+async fn make_up(host: &Host, desired: &Desired) -> Result<Applied, Fault> {
+    let opened = attributes::open_directory(&desired.parent)?;
+    host.syncs.file_system(opened).await.map_err(|error| Fault::path("sync", &desired.path, error))?;
+    Ok(Applied::changed("synced"))
 }
 
 /// Removes what stands. What must stay is asked again, because the look was a while ago.

@@ -242,10 +242,6 @@ impl Looker<'_> {
         if steps.is_empty() {
             return Ok(check);
         }
-        if let (false, Some(directory)) = (making, &standing) {
-            accessat(directory, c".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
-                .map_err(|error| Fault::path("write into", self.path(), error))?;
-        }
         Ok(match check {
             Check::Drifted(drift) => Check::Drifted(Drift { steps, ..drift }),
             _ => {

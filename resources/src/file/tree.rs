@@ -11,10 +11,10 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use mgmt_engine::resource::Fault;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, openat, readlinkat, statat};
+use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, Stat, accessat, openat, readlinkat, statat};
 use rustix::io::Errno;
 
-use super::attributes::{Ids, bits, kind};
+use super::attributes::{Ids, bits, kind, may_own};
 use super::contents::Stream;
 use super::never::{Never, Relation, is_mount};
 use super::remove::{DEPTH_MAX, holds_mount, names, open_inside};
@@ -99,6 +99,7 @@ impl Comparison<'_> {
         if depth > DEPTH_MAX {
             return Err(Fault::path("compare", &self.root.join(at), format!("deeper than {DEPTH_MAX} directories")));
         }
+        let before = self.steps.len();
         let mut wanted: Vec<OsString> = Vec::new();
         if let Some(source) = source {
             wanted = names(source).map_err(|error| self.source_fault(at, error))?;
@@ -114,7 +115,13 @@ impl Comparison<'_> {
                 }
             }
         }
-        Ok(())
+        match standing {
+            Some(standing) if self.steps[before..].iter().any(|step| step.at.parent() == Some(at)) => {
+                accessat(standing, c".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
+                    .map_err(|error| Fault::path("write into", &self.root.join(at), error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Compares one member of the source with what stands in its place.
@@ -152,7 +159,7 @@ impl Comparison<'_> {
             }
         }
         if self.steps.len() == before {
-            self.owner(at, found.as_ref());
+            self.owner(at, found.as_ref())?;
         }
         Ok(())
     }
@@ -177,7 +184,7 @@ impl Comparison<'_> {
         let Some(standing) = standing else { unreachable!("something was found in it") };
         match open_inside(standing, Path::new(name)) {
             Ok(directory) => {
-                self.owner(at, found);
+                self.owner(at, found)?;
                 self.walk(at, Some(&inner), Some(&directory), depth + 1)
             }
             Err(Errno::XDEV) => Err(Fault::path("copy into", &self.root.join(at), "it is on another file system")),
@@ -206,6 +213,7 @@ impl Comparison<'_> {
             if stat.st_size == wanted.st_size && Stream::Open(&theirs).equals(&mine.into(), &path)? {
                 return Ok(());
             }
+            may_own(&path, self.ids.or(stat), None)?;
             self.push(at, Action::Copy { mode: bits(stat), replaces: Some(*stat) }, false);
             return Ok(());
         }
@@ -298,10 +306,16 @@ impl Comparison<'_> {
     }
 
     /// Members get the owner and group of their directory where these are managed.
-    fn owner(&mut self, at: &Path, found: Option<&Stat>) {
-        if found.is_some_and(|stat| !self.ids.unlike(stat).is_empty()) && !self.managed.contains(&self.root.join(at)) {
+    fn owner(&mut self, at: &Path, found: Option<&Stat>) -> Result<(), Fault> {
+        let path = self.root.join(at);
+        if let Some(stat) = found
+            && !self.ids.unlike(stat).is_empty()
+            && !self.managed.contains(&path)
+        {
+            may_own(&path, self.ids, Some(stat))?;
             self.push(at, Action::Own, false);
         }
+        Ok(())
     }
 
     fn push(&mut self, at: &Path, action: Action, clear: bool) {

@@ -105,3 +105,17 @@ fn a_tree_that_cannot_be_read_is_a_fault() {
     let bench = Bench::new();
     assert!(bench.check(&TREE).starts_with("fault: cannot read source from: No such file"));
 }
+
+#[test]
+fn a_member_directory_that_cannot_be_written_is_found_by_the_check() {
+    if is_root() && skipped("root may write anywhere") {
+        return;
+    }
+    let bench = Bench::new();
+    bench.write("from/d/a", "a");
+    fs::create_dir_all(bench.path("to/d")).unwrap();
+    bench.set_mode("to/d", 0o555);
+    let said = bench.check(&TREE);
+    bench.set_mode("to/d", 0o755);
+    assert_eq!(said, "fault: cannot write into to/d: Permission denied (os error 13)");
+}

@@ -10,9 +10,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use mgmt_engine::Clock;
 use mgmt_engine::erased::AnyResource;
 use mgmt_engine::resource::{Cause, Check, Look, Work};
+use mgmt_engine::{Clock, Moment};
 use mgmt_resources::exec::INFO;
 use mgmt_resources::kind::{Context, Params, Value};
 use mgmt_resources::{Host, accounts::Accounts, memory::Memory, syncs::Syncs, watches::Watches};
@@ -20,40 +20,56 @@ use mgmt_resources::{Host, accounts::Accounts, memory::Memory, syncs::Syncs, wat
 const RUNS: usize = 1_000;
 const THREADS: usize = 2;
 const IN_FLIGHT: usize = 8;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 7;
 
 fn main() {
     let ballast: usize = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(0);
     let ballast = vec![1_u8; ballast << 20];
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build().unwrap();
     let (plain, in_directory) = (resource(None), resource(Some("/tmp")));
-    let mut rows: Vec<[u128; 4]> = Vec::new();
+    let mut rows: Vec<[Cost; 4]> = Vec::new();
     for _ in 0..ROUNDS {
         // Interleaved, so that a loud neighbour disturbs all of them alike.
-        let bare = timed(|| bare(false));
-        let piped = timed(|| self::bare(true));
-        let ours = timed(|| runtime.block_on(exec(&plain)));
-        let there = timed(|| runtime.block_on(exec(&in_directory)));
-        rows.push([bare, piped, ours, there]);
+        rows.push([
+            cost(|| bare(false)),
+            cost(|| bare(true)),
+            cost(|| runtime.block_on(exec(&plain))),
+            cost(|| runtime.block_on(exec(&in_directory))),
+        ]);
     }
-    let median = |column: usize| {
-        let mut values: Vec<u128> = rows.iter().map(|row| row[column]).collect();
-        values.sort_unstable();
-        values[ROUNDS / 2]
-    };
-    let [bare, piped, ours, there] = [0, 1, 2, 3].map(median);
-    println!("{RUNS} runs, {IN_FLIGHT} in flight, ballast {} MiB, medians of {ROUNDS}:", ballast.len() >> 20);
-    println!("  bare spawn and wait    {bare} ms");
-    println!("  bare, output piped     {piped} ms");
-    println!("  exec: check and apply  {ours} ms, {:.2} x bare", ours as f64 / bare as f64);
-    println!("  exec with cwd          {there} ms, {:.2} x bare", there as f64 / bare as f64);
+    println!("{RUNS} runs, {IN_FLIGHT} in flight, ballast {} MiB, {ROUNDS} rounds:", ballast.len() >> 20);
+    let names = ["bare spawn and wait", "bare, output piped", "exec: check and apply", "exec with cwd"];
+    for (column, name) in names.into_iter().enumerate() {
+        let median = |column: usize| {
+            let mut walls: Vec<u128> = rows.iter().map(|row| row[column].wall_ms).collect();
+            walls.sort_unstable();
+            walls[ROUNDS / 2]
+        };
+        let cpu = |column: usize| rows.iter().map(|row| row[column].cpu_ms).sum::<u64>() / ROUNDS as u64;
+        let (wall, busy) = (median(column), cpu(column));
+        let (wall_ratio, cpu_ratio) = (wall as f64 / median(0) as f64, busy as f64 / cpu(0) as f64);
+        println!("  {name:22} median {wall} ms, {wall_ratio:.2} x bare; CPU {busy} ms, {cpu_ratio:.2} x bare");
+    }
 }
 
-fn timed(work: impl FnOnce()) -> u128 {
-    let clock = Clock::start();
-    let start = clock.now();
+#[derive(Clone, Copy)]
+struct Cost {
+    wall_ms: u128,
+    cpu_ms: u64,
+}
+
+/// Wall-clock time, and the processor time of this process and all children it has waited for.
+fn cost(work: impl FnOnce()) -> Cost {
+    let (clock, busy) = (Clock::start(), cpu_ms());
     work();
-    clock.now().since(start).as_millis()
+    Cost { wall_ms: clock.now().since(Moment::START).as_millis(), cpu_ms: cpu_ms() - busy }
+}
+
+/// The kernel counts in hundredths of a second here, which is fine enough for a thousand runs.
+fn cpu_ms() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields = stat.rsplit(')').next().unwrap().split_whitespace().skip(11).take(4);
+    fields.map(|ticks| ticks.parse::<u64>().unwrap() * 10).sum()
 }
 
 fn bare(piped: bool) {

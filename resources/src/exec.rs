@@ -1,7 +1,7 @@
 //! `exec`: runs a command when it has to be run.
 //!
-//! Deciding is [`Exec::verdict`] and the guards; running is [`run`], on top of [`child`] (one process with its group). Looks at nothing but
-//! what its parameters name. Does not know when the engine looks, nor who else runs commands.
+//! `Exec::verdict` and the guards decide; `run` carries out, on top of `child`, which is one process with its group. Looks
+//! at nothing but what its parameters name. Does not know when the engine looks, nor who else runs commands.
 
 mod build;
 mod child;

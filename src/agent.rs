@@ -443,9 +443,11 @@ impl Agent {
 /// What was pending before the drain is no longer visible after it; what ran then has ended since.
 fn merged(before: Snapshot, after: Snapshot) -> Snapshot {
     use mgmt_engine::report::Standing;
-    let stands = before.stands.into_iter().zip(after.stands).map(|(before, after)| {
-        if before.standing == Standing::Retrying { before } else { after }
-    });
+    let stands = before
+        .stands
+        .into_iter()
+        .zip(after.stands)
+        .map(|(before, after)| if before.standing == Standing::Retrying { before } else { after });
     Snapshot { stands: stands.collect(), quiet_since: after.quiet_since, converged: after.converged, now: after.now }
 }
 

@@ -143,8 +143,11 @@ async fn answer(stream: UnixStream, answers: &impl Answers) -> io::Result<()> {
             for event in past {
                 send(&mut write, &Line::Event(event)).await?;
             }
+            if !follow {
+                return Ok(());
+            }
             let mut hung_up = [0_u8; 1];
-            while follow {
+            loop {
                 let line = tokio::select! {
                     biased;
                     // Nothing more is asked, so anything that can be read is the end.
@@ -202,7 +205,11 @@ pub fn find(place: &crate::cli::args::Place) -> Result<Client, Failure> {
     if found.len() > 1 {
         let mut names: Vec<_> = found.into_iter().map(|(name, _)| name).collect();
         names.sort();
-        let message = format!("several agents run under {}: name one with --hostname: {}", home.prefix.display(), names.join(", "));
+        let message = format!(
+            "several agents run under {}: name one with --hostname: {}",
+            home.prefix.display(),
+            names.join(", ")
+        );
         return Err(Failure::new(Exit::Usage, message));
     }
     found.pop().map(|(_, client)| client).ok_or_else(|| none(&home, &refused))
@@ -211,7 +218,9 @@ pub fn find(place: &crate::cli::args::Place) -> Result<Client, Failure> {
 fn none(home: &Home, error: &io::Error) -> Failure {
     let place = home.prefix.display();
     match error.kind() {
-        io::ErrorKind::PermissionDenied => Failure::new(Exit::NotAllowed, format!("may not ask the agent under {place}: it belongs to another user")),
+        io::ErrorKind::PermissionDenied => {
+            Failure::new(Exit::NotAllowed, format!("may not ask the agent under {place}: it belongs to another user"))
+        }
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             Failure::new(Exit::Unavailable, format!("no agent runs under {place}; start one with: mgmt run FILE"))
         }
@@ -238,7 +247,8 @@ impl Client {
         mut each: impl FnMut(T) -> Result<bool, Failure>,
     ) -> Result<(), Failure> {
         use std::io::{BufRead as _, Read as _, Write as _};
-        let broken = |e: &dyn std::fmt::Display| Failure::new(Exit::Unavailable, format!("the agent's answer broke off: {e}"));
+        let broken =
+            |e: &dyn std::fmt::Display| Failure::new(Exit::Unavailable, format!("the agent's answer broke off: {e}"));
         let mut line = serde_json::to_vec(question).map_err(|e| broken(&e))?;
         line.push(b'\n');
         self.0.write_all(&line).map_err(|e| broken(&e))?;

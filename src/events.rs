@@ -179,13 +179,22 @@ mod tests {
     #[test]
     fn a_follower_sees_each_event_once() {
         let events = Events::new();
-        let event = |n: usize| Happened::of(
-            &Report { id: mgmt_engine::Id::new("noop", &n.to_string()), at: mgmt_engine::Moment::START, what: What::Recovered },
-            SystemTime::UNIX_EPOCH,
-        );
+        let event = |n: usize| {
+            Happened::of(
+                &Report {
+                    id: mgmt_engine::Id::new("noop", &n.to_string()),
+                    at: mgmt_engine::Moment::START,
+                    what: What::Recovered,
+                },
+                SystemTime::UNIX_EPOCH,
+            )
+        };
         (0..KEPT_MAX + 10).for_each(|n| events.push(event(n)));
         let (past, mut future) = events.follow(3);
-        assert_eq!(past.iter().map(|e| e.resource.as_str()).collect::<Vec<_>>(), ["noop[4103]", "noop[4104]", "noop[4105]"]);
+        assert_eq!(
+            past.iter().map(|e| e.resource.as_str()).collect::<Vec<_>>(),
+            ["noop[4103]", "noop[4104]", "noop[4105]"]
+        );
         events.push(event(7));
         assert_eq!(future.try_recv().unwrap().resource, "noop[7]");
         assert!(future.try_recv().is_err());

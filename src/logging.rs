@@ -90,7 +90,7 @@ where
     S: tracing::Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut w: Writer<'_>, event: &tracing::Event<'_>) -> fmt::Result {
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut w: Writer<'_>, event: &tracing::Event<'_>) -> fmt::Result {
         let (word, code) = match *event.metadata().level() {
             Level::ERROR => ("error ", "31"),
             Level::WARN => ("warn  ", "33"),
@@ -105,8 +105,33 @@ where
         } else {
             w.write_str(word)?;
         }
-        ctx.field_format().format_fields(w.by_ref(), event)?;
-        w.write_char('\n')
+        let mut said = Said::default();
+        event.record(&mut said);
+        match said.by {
+            Some(by) => writeln!(w, "{by}: {}", said.message),
+            None => writeln!(w, "{}", said.message),
+        }
+    }
+}
+
+/// What a line says, and of whom: other fields are for JSON.
+#[derive(Default)]
+struct Said {
+    by: Option<String>,
+    message: String,
+}
+
+impl tracing::field::Visit for Said {
+    fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
+        if field.name() == "id" {
+            self.by = Some(value.to_owned());
+        }
+    }
+
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.message = format!("{value:?}");
+        }
     }
 }
 

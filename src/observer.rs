@@ -69,7 +69,8 @@ impl Observer for Teller {
 
     fn converged(&self, converged: bool) {
         if let Some(path) = &self.status_file {
-            let written = OpenOptions::new().append(true).create(true).open(path).and_then(|mut f| writeln!(f, "{converged}"));
+            let written =
+                OpenOptions::new().append(true).create(true).open(path).and_then(|mut f| writeln!(f, "{converged}"));
             if let Err(error) = written {
                 tracing::warn!("cannot append to {}: {error}", path.display());
             }

@@ -2,4 +2,6 @@
 use mgmt_engine::Graph;
 use mgmt_engine::report::Standing;
 /// stub
-pub fn dot(_: &Graph, _: Option<&[Standing]>) -> String { String::new() }
+pub fn dot(_: &Graph, _: Option<&[Standing]>) -> String {
+    String::new()
+}

@@ -106,9 +106,9 @@ async fn look(
     let check = Arc::clone(&vertex.resource).check(look);
     let checked = match vertex.meta.timeout {
         None => check.await,
-        Some(limit) => tokio::time::timeout(limit, check).await.unwrap_or_else(|_| {
-            Err(mgmt_engine::resource::Fault::new("check took longer than meta.timeout"))
-        }),
+        Some(limit) => tokio::time::timeout(limit, check)
+            .await
+            .unwrap_or_else(|_| Err(mgmt_engine::resource::Fault::new("check took longer than meta.timeout"))),
     };
     let noop = vertex.meta.noop;
     let hide = |text: String| if vertex.meta.sensitive { "differs (sensitive)".to_owned() } else { text };
@@ -139,7 +139,8 @@ fn sum<'a>(id: &Id, own: Vec<(PathBuf, Promise)>, before: impl Iterator<Item = &
         return before.first().map(|only| Arc::clone(only));
     }
     let mut all: BTreeMap<PathBuf, (Promise, String)> = BTreeMap::new();
-    let earlier = before.iter().flat_map(|made| made.iter().map(|(path, (promise, who))| (path.clone(), *promise, who.clone())));
+    let earlier =
+        before.iter().flat_map(|made| made.iter().map(|(path, (promise, who))| (path.clone(), *promise, who.clone())));
     let own = own.into_iter().map(|(path, promise)| (path, promise, id.to_string()));
     for (path, promise, who) in earlier.chain(own) {
         match all.get_mut(&path) {

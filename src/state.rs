@@ -110,7 +110,9 @@ impl State {
             Err(Errno::WOULDBLOCK) => return Err(taken(&home.hostname, part, &mut lock)),
             Err(error) => return Err(cannot_create(&path, &error.into())),
         }
-        lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(|e| cannot_create(&path, &e))?;
+        lock.set_len(0)
+            .and_then(|()| writeln!(lock, "{}", std::process::id()))
+            .map_err(|e| cannot_create(&path, &e))?;
         Ok(Self { directory, _lock: lock, temporary: None })
     }
 
@@ -168,5 +170,8 @@ fn taken(hostname: &str, part: Option<&str>, lock: &mut File) -> Failure {
     let known = lock.rewind().and_then(|()| lock.take(32).read_to_string(&mut pid)).is_ok();
     let who = if known && !pid.trim().is_empty() { format!(" as process {}", pid.trim()) } else { String::new() };
     let what = part.map_or_else(String::new, |part| format!(" ({part})"));
-    Failure::new(Exit::TryAgain, format!("host name '{hostname}'{what} already runs{who}; give another --hostname, or --tmp-prefix"))
+    Failure::new(
+        Exit::TryAgain,
+        format!("host name '{hostname}'{what} already runs{who}; give another --hostname, or --tmp-prefix"),
+    )
 }

@@ -23,7 +23,7 @@ impl Doubling {
     }
 
     /// The next pause.
-    pub fn next(&mut self) -> Duration {
+    pub fn pause(&mut self) -> Duration {
         let pause = self.first.saturating_mul(1_u32.checked_shl(self.steps).unwrap_or(u32::MAX)).min(self.most);
         self.steps = (self.steps + 1).min(31);
         pause
@@ -90,7 +90,7 @@ impl Contest {
             if now < *until {
                 return Verdict::Hold(*until);
             }
-            *until = now.after(pauses.next());
+            *until = now.after(pauses.pause());
             return Verdict::Go;
         }
         while self.repairs.front().is_some_and(|first| now.since(*first) >= REPAIRS_WITHIN) {
@@ -103,7 +103,7 @@ impl Contest {
         self.repairs = VecDeque::new();
         self.touched = now;
         let mut pauses = Doubling::new(HOLD_FIRST, HOLD_MOST);
-        self.hold = Some((pauses, now.after(pauses.next())));
+        self.hold = Some((pauses, now.after(pauses.pause())));
         self.hold = self.hold.map(|(_, until)| (pauses, until));
         Verdict::GoContested
     }
@@ -166,13 +166,13 @@ mod tests {
     #[test]
     fn pauses_double_to_their_most() {
         let mut pauses = Doubling::new(Duration::from_secs(1), Duration::from_secs(5));
-        let first: Vec<_> = (0..5).map(|_| pauses.next().as_secs()).collect();
+        let first: Vec<_> = (0..5).map(|_| pauses.pause().as_secs()).collect();
         assert_eq!(first, [1, 2, 4, 5, 5]);
         for _ in 0..100 {
-            assert_eq!(pauses.next().as_secs(), 5);
+            assert_eq!(pauses.pause().as_secs(), 5);
         }
         pauses.reset();
-        assert_eq!(pauses.next().as_secs(), 1);
+        assert_eq!(pauses.pause().as_secs(), 1);
     }
 
     #[test]

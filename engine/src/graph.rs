@@ -3,8 +3,8 @@
 //! The door to petgraph. Vertices are numbered in the order they were added.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
 use std::collections::hash_map::Entry;
+use std::collections::{BinaryHeap, HashMap};
 
 use petgraph::acyclic::Acyclic;
 use petgraph::graph::{DiGraph, NodeIndex};

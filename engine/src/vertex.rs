@@ -309,6 +309,6 @@ impl Vertex {
         self.seen = self.looking;
         self.state = State::Failed;
         say(What::Failed { fault: fault.to_string(), again: None });
-        (Next::Rest, Some(self.recheck.next()))
+        (Next::Rest, Some(self.recheck.pause()))
     }
 }

@@ -21,7 +21,7 @@ struct Told(Arc<Mutex<Vec<Report>>>);
 
 impl Observer for Told {
     fn report(&self, report: &Report) {
-        self.0.lock().unwrap().push(report.clone());
+        self.0.lock().expect("no panic here").push(report.clone());
     }
     fn converged(&self, _: bool) {}
 }
@@ -73,7 +73,7 @@ impl Resource for Scripted {
 
     fn watch(&self, signal: &Signal) -> Result<Watch, Fault> {
         if let Act::Count(_, seat) = &self.0 {
-            *seat.lock().unwrap() = Some(signal.clone());
+            *seat.lock().expect("no panic here") = Some(signal.clone());
         }
         Ok(Watch::Nothing)
     }

@@ -255,7 +255,7 @@ impl Resource for Exec {
             return Ok(Check::Converged);
         }
         if let Some(who) = self.foreseen(&look.promises)? {
-            return Ok(Check::Unknown(format!("because {who} would change first")));
+            return Ok(Check::Unknown(format!("{who} would change first")));
         }
         let verdict = self.verdict()?;
         if verdict == Verdict::Converged {

@@ -288,7 +288,7 @@ impl File {
 
     /// What earlier repairs of a plan make of this path, or why that cannot be told.
     fn outlook(&self, promises: &Promises) -> Result<Outlook, String> {
-        let (desired, unknown) = (&*self.desired, |who: &str| Err(format!("because {who} would change first")));
+        let (desired, unknown) = (&*self.desired, |who: &str| Err(format!("{who} would change first")));
         for source in desired.want.sources() {
             let below = if desired.is_tree() { promises.below(source) } else { None };
             if let Some((_, _, who)) = promises.of(source).or(below) {

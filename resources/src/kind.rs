@@ -163,6 +163,8 @@ pub struct Context<'a> {
     pub name: &'a str,
     /// The file was written in the first dialect (`types:`), where some defaults differ.
     pub first_dialect: bool,
+    /// Contents, commands and output must appear nowhere.
+    pub sensitive: bool,
     /// The normalised paths of the graph's other file resources that lie below what this one purges. Empty on the first
     /// build; a resource whose [`Facets::purges`] is set is built a second time with them.
     pub managed: &'a Arc<BTreeSet<PathBuf>>,

@@ -4,8 +4,8 @@
 //! file's syntax, the schedule, a store, or (from one kind to the next) each other.
 
 pub mod accounts;
-pub mod file;
 pub mod exec;
+pub mod file;
 pub mod host;
 pub mod kind;
 pub mod memory;

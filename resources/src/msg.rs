@@ -68,6 +68,7 @@ struct Msg {
     fields: BTreeMap<String, String>,
     journal: bool,
     syslog: bool,
+    sensitive: bool,
     sockets: Sockets,
     sent: Sent,
 }
@@ -117,6 +118,10 @@ impl Resource for Msg {
         self.send().await
     }
 
+    fn on_refresh(&self) -> Option<&'static str> {
+        Some("would be sent again")
+    }
+
     async fn refresh(&self, _: &Work) -> Result<Applied, Fault> {
         self.send().await
     }
@@ -149,12 +154,12 @@ impl Msg {
     }
 
     fn to_log(&self) {
-        let (name, body) = (&self.name, &self.body);
+        let (id, body) = (format!("msg[{}]", self.name), if self.sensitive { "(hidden)" } else { &self.body });
         match self.priority {
-            0..=3 => tracing::error!(target: "msg", name, "{body}"),
-            4 => tracing::warn!(target: "msg", name, "{body}"),
-            5..=6 => tracing::info!(target: "msg", name, "{body}"),
-            _ => tracing::debug!(target: "msg", name, "{body}"),
+            0..=3 => tracing::error!(target: "msg", id, "{body}"),
+            4 => tracing::warn!(target: "msg", id, "{body}"),
+            5..=6 => tracing::info!(target: "msg", id, "{body}"),
+            _ => tracing::debug!(target: "msg", id, "{body}"),
         }
     }
 }
@@ -180,7 +185,17 @@ fn build(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Proble
     let Some(priority) = number.filter(|_| problems.is_empty()) else { return Err(problems) };
     let sockets = Sockets { journal: "/run/systemd/journal/socket".into(), syslog: "/dev/log".into() };
     let name = context.name.to_owned();
-    let resource = Msg { name, body, priority, fields, journal, syslog, sockets, sent: Sent::default() };
+    let resource = Msg {
+        name,
+        body,
+        priority,
+        fields,
+        journal,
+        syslog,
+        sensitive: context.sensitive,
+        sockets,
+        sent: Sent::default(),
+    };
     Ok(Built { resource: Arc::new(resource), facets: Facets::default(), warnings: Vec::new() })
 }
 

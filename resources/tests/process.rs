@@ -43,7 +43,7 @@ fn exec(directory: &Path, set: &[(&'static str, &str)]) -> AnyResource {
     set.iter().for_each(|(field, value)| params.set(field, Value::Text((*value).to_owned())));
     params.set("env", Value::Map(BTreeMap::from([("OUT".to_owned(), directory.join("out").display().to_string())])));
     let managed = Arc::new(BTreeSet::new());
-    let context = Context { host: &host, name: "test", first_dialect: false, managed: &managed };
+    let context = Context { host: &host, name: "test", first_dialect: false, sensitive: false, managed: &managed };
     (INFO.build)(&mut params, &context).unwrap().resource
 }
 
@@ -78,7 +78,7 @@ async fn another_user() {
     }
     let nobody = Accounts::default().user("nobody").unwrap();
     let groups: Vec<String> = nobody.groups.iter().map(u32::to_string).collect();
-    let expected = format!("{} {} {} {} nobody\n", nobody.uid, nobody.gid, groups.join(" "), nobody.home);
+    let expected = format!("{} {} {} {} nobody\n", nobody.uid, nobody.gid, groups.join(" "), nobody.home.display());
     assert_eq!(as_nobody.unwrap(), expected);
     let failed = run(directory.path(), &[("cmd", "exit 3"), ("shell", "sh"), ("user", "nobody")]).await;
     assert_eq!(failed.unwrap_err(), "exit status 3");

@@ -342,8 +342,8 @@ fn build(
     managed: &Arc<BTreeSet<PathBuf>>,
     problems: &mut Problems,
 ) -> Option<Built> {
-    let Declared { id, info, first_dialect, params, .. } = declared;
-    let context = Context { host, name: &id.name, first_dialect: *first_dialect, managed };
+    let Declared { id, info, first_dialect, params, meta, .. } = declared;
+    let context = Context { host, name: &id.name, first_dialect: *first_dialect, sensitive: meta.sensitive, managed };
     let (built, found) = match (info.build)(params, &context) {
         Ok(mut built) => {
             let warnings = std::mem::take(&mut built.warnings);

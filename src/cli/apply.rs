@@ -78,7 +78,8 @@ fn summary(ended: &Ended, happened: &[Happened], json: bool) -> std::io::Result<
     let count = |wanted: &[Standing]| ended.snapshot.stands.iter().filter(|s| wanted.contains(&s.standing)).count();
     let (failed, held) = (count(&[Standing::Failed, Standing::Contested]), count(&[Standing::Held]));
     let (changed, right) = (count(&[Standing::Changed]), count(&[Standing::Clean]));
-    let (would, open) = (count(&[Standing::WouldChange]), count(&[Standing::Waiting, Standing::Busy, Standing::Retrying]));
+    let (would, open) =
+        (count(&[Standing::WouldChange]), count(&[Standing::Waiting, Standing::Busy, Standing::Retrying]));
     let millis = ended.took.as_secs_f64() * 1e3;
     let mut out = std::io::stdout().lock();
     if json {

@@ -20,7 +20,9 @@ pub fn run(args: &args::Events) -> Result<Exit, Failure> {
                 value["format_version"] = 1.into();
                 writeln!(out, "{value}")
             }
-            (Line::Missed(count), true) => writeln!(out, "{}", serde_json::json!({ "format_version": 1, "missed": count })),
+            (Line::Missed(count), true) => {
+                writeln!(out, "{}", serde_json::json!({ "format_version": 1, "missed": count }))
+            }
             (Line::Event(event), false) => writeln!(out, "{} {}", event.time, Printable(&event.to_string())),
             (Line::Missed(count), false) => writeln!(out, "({count} events came too fast to be shown)"),
         };

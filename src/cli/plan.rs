@@ -43,7 +43,8 @@ pub fn run(args: &args::Plan) -> Result<Exit, Failure> {
         answers
     });
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let printed = if args.json { print_json(&mut out, &graph, &answers) } else { print(&mut out, &graph, &answers, args) };
+    let printed =
+        if args.json { print_json(&mut out, &graph, &answers) } else { print(&mut out, &graph, &answers, args) };
     printed.and_then(|()| out.flush()).map_err(|e| Failure::output(&e))?;
     let pending = answers.iter().any(|a| matches!(a, Answer::WouldChange { .. } | Answer::Unknown { .. }));
     let failing = answers.iter().any(|a| matches!(a, Answer::WouldFail { .. }));
@@ -159,7 +160,8 @@ mod tests {
             @@ -1,2 +1,2 @@
              one
             -two
-            +zwei"]].assert_eq(&diff(Some(b"one\ntwo\n"), Some(b"one\nzwei\n"), false));
+            +zwei"]]
+        .assert_eq(&diff(Some(b"one\ntwo\n"), Some(b"one\nzwei\n"), false));
         expect!["binary: 2 bytes, sha256 c0a0a8fb5d4d0e52… → nothing"].assert_eq(&diff(Some(b"\0\xff"), None, false));
         expect!["(contents hidden: not everybody may read the file)"].assert_eq(&diff(Some(b"secret"), None, true));
         assert!(diff(None, Some(b"\x1b[2J"), false).contains("\\u{1b}[2J"), "a diff must not move the cursor");

@@ -31,14 +31,28 @@ fn print(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
         Some(since) => format!("converged, quiet since {since}"),
         None => "working".to_owned(),
     };
-    writeln!(out, "{} (mgmt {}, process {}): {quiet}", text(&status["hostname"]), text(&status["version"]), status["pid"])?;
+    writeln!(
+        out,
+        "{} (mgmt {}, process {}): {quiet}",
+        text(&status["hostname"]),
+        text(&status["version"]),
+        status["pid"]
+    )?;
     let (vertices, edges) = (&graph["vertices"], &graph["edges"]);
     writeln!(out, "graph {} from {}: {vertices} resources, {edges} edges", text(&graph["name"]), text(&graph["file"]))?;
     if let Some(error) = graph["error"].as_str() {
         writeln!(out, "the graph file does not load any more: {}", Printable(error))?;
     }
-    let counts: Vec<_> = status["counts"].as_object().into_iter().flatten().map(|(word, n)| format!("{n} {word}")).collect();
-    writeln!(out, "{}; {} changes and {} failures since {}", counts.join(", "), status["changes"], status["failures"], text(&status["started"]))?;
+    let counts: Vec<_> =
+        status["counts"].as_object().into_iter().flatten().map(|(word, n)| format!("{n} {word}")).collect();
+    writeln!(
+        out,
+        "{}; {} changes and {} failures since {}",
+        counts.join(", "),
+        status["changes"],
+        status["failures"],
+        text(&status["started"])
+    )?;
     for resource in status["resources"].as_array().into_iter().flatten() {
         write!(out, "  {:<12} {}", text(&resource["standing"]), text(&resource["resource"]))?;
         if let Some(ms) = resource["running_ms"].as_u64() {

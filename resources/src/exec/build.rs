@@ -44,6 +44,7 @@ fn exec(params: &mut Params, context: &Context<'_>, said: &mut Said) -> Option<E
         env: environment(params, said),
         user: params.filled("user"),
         group: params.filled("group"),
+        sensitive: context.sensitive,
         host: HostRef(Arc::clone(context.host)),
         tuning: Tuning::default(),
     };

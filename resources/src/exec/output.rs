@@ -39,6 +39,8 @@ pub(super) enum Level {
     Info,
     /// What only decides.
     Debug,
+    /// What nobody may see.
+    Hidden,
 }
 
 #[derive(Debug, Default)]
@@ -64,6 +66,7 @@ pub(super) fn logged(id: &str, level: Level) -> Output<impl FnMut(Source, &str) 
     Output::new(move |source, line| match level {
         Level::Info => tracing::info!(target: "exec", id, stream = source.name(), "{line}"),
         Level::Debug => tracing::debug!(target: "exec", id, stream = source.name(), "{line}"),
+        Level::Hidden => {}
     })
 }
 

@@ -16,7 +16,7 @@ use super::setting::{Setting, Stage, ending};
 /// # Errors
 /// It could not be run, or a signal ended it: then it has not answered.
 pub(super) async fn guard(setting: &Setting, stage: &Stage<'_>, name: &str, line: &Line) -> Result<bool, Fault> {
-    let mut output = logged(&setting.id, Level::Debug);
+    let mut output = logged(&setting.id, setting.loudness(Level::Debug));
     let mut running = stage.start(line).await.map_err(|fault| Fault::new(format!("{name}: {fault}")))?;
     let ended = running.ended(Rest::Lives, &mut |source, bytes: &[u8]| output.push(source, bytes)).await;
     output.finish();
@@ -41,7 +41,7 @@ pub(super) async fn command(
     if stop.urgency() >= Urgency::Cancel {
         return Err(Fault::new("cancelled before it started"));
     }
-    let mut output = logged(&setting.id, Level::Info);
+    let mut output = logged(&setting.id, setting.loudness(Level::Info));
     let mut running = stage.start(line).await?;
     let mut sink = |source, bytes: &[u8]| output.push(source, bytes);
     let late = async {

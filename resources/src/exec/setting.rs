@@ -11,6 +11,7 @@ use tokio::process::Command;
 use super::child::{GRACE, Running};
 use super::command::{Line, locate};
 use super::identity::{Identity, Switch};
+use super::output::Level;
 use crate::host::HostRef;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -24,6 +25,8 @@ pub(super) struct Setting {
     pub(super) env: BTreeMap<String, String>,
     pub(super) user: Option<String>,
     pub(super) group: Option<String>,
+    /// Output appears nowhere.
+    pub(super) sensitive: bool,
     pub(super) host: HostRef,
     pub(super) tuning: Tuning,
 }
@@ -54,6 +57,11 @@ pub(super) struct Stage<'a> {
 }
 
 impl Setting {
+    /// How loud output of this loudness may be here.
+    pub(super) const fn loudness(&self, usual: Level) -> Level {
+        if self.sensitive { Level::Hidden } else { usual }
+    }
+
     /// Where programs with a relative path are looked for.
     ///
     /// # Errors

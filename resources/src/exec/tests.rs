@@ -33,7 +33,7 @@ fn built(name: &str, directory: &Path, set: &[(&'static str, Value)]) -> Result<
     let mut params = Params::default();
     set.iter().for_each(|(field, value)| params.set(field, value.clone()));
     let (host, managed) = (test_host(directory), Arc::new(BTreeSet::new()));
-    let context = Context { host: &host, name, first_dialect: false, managed: &managed };
+    let context = Context { host: &host, name, first_dialect: false, sensitive: false, managed: &managed };
     build::build(&mut params, &context)
         .map_err(|problems| problems.into_iter().map(|p| format!("{}: {}", p.field, p.message)).collect())
 }
@@ -49,6 +49,7 @@ fn shell(script: &str, change: impl FnOnce(&mut Exec, &mut Setting, &Path)) -> B
         env: BTreeMap::new(),
         user: None,
         group: None,
+        sensitive: false,
         host: crate::HostRef(test_host(directory.path())),
         tuning: setting::Tuning { grace: GRACE, pause: Duration::from_millis(10), ..setting::Tuning::default() },
     };

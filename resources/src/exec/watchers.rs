@@ -44,7 +44,7 @@ pub(super) async fn watch(setting: Arc<Setting>, line: Line, signal: Signal) -> 
 /// One life of the command; how it failed, or `None` if it exited 0.
 async fn run(setting: &Setting, line: &Line, signal: &Signal) -> Result<Option<String>, Fault> {
     let mut running = setting.stage().await?.start(line).await?;
-    let mut output = logged(&setting.id, Level::Info);
+    let mut output = logged(&setting.id, setting.loudness(Level::Info));
     let mut open = false;
     let mut sink = |source, bytes: &[u8]| match source {
         Source::Out => {

@@ -99,7 +99,8 @@ impl Bench {
             protected: self.protected.clone(),
         });
         let managed = Arc::new(self.managed.clone());
-        let context = Context { host: &host, name: "x", first_dialect: self.first_dialect, managed: &managed };
+        let context =
+            Context { host: &host, name: "x", first_dialect: self.first_dialect, sensitive: false, managed: &managed };
         (INFO.build)(&mut params, &context)
     }
 

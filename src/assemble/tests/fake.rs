@@ -13,7 +13,7 @@ use mgmt_resources::{Host, KindInfo, noop};
 /// This machine. The one place that knows how a host is made.
 pub(super) fn host() -> Arc<Host> {
     Arc::new(Host {
-        watches: Watches::start().expect("the kernel gives an inotify instance"),
+        watches: Watches::start().expect("the tests need an inotify instance"),
         accounts: Default::default(),
         syncs: Default::default(),
         memory: Default::default(),

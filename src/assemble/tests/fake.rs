@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use mgmt_engine::resource::{Applied, Check, Drift, Fault, Look, Resource, Work};
 use mgmt_resources::kind::{Anchor, Built, Context, Facets, Field, Params, Problem, Shape, Value, normal};
+use mgmt_resources::watches::Watches;
 use mgmt_resources::{Host, KindInfo, noop};
 
 /// This machine. The one place that knows how a host is made.
 pub(super) fn host() -> Arc<Host> {
     Arc::new(Host {
-        watches: Default::default(),
+        watches: Watches::start().expect("the tests need an inotify instance"),
         accounts: Default::default(),
         syncs: Default::default(),
         memory: Default::default(),

@@ -4,9 +4,12 @@
 
 pub mod args;
 pub mod exit;
+pub mod explain;
+pub mod print;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
+use mgmt_resources::KINDS;
 
 use args::{Args, Verb};
 pub use exit::{Exit, Failure};
@@ -26,6 +29,8 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
         }
     };
     let ended = match args.verb {
+        Verb::Explain(args) => explain::run(&args, KINDS, &mut std::io::stdout().lock()),
+        Verb::Man { verb, directory } => man::run(verb.as_deref(), directory.as_deref(), &mut std::io::stdout().lock()),
         Verb::Validate(_) => Ok(Exit::Done),
         _ => Ok(Exit::Done),
     };

@@ -4,3 +4,4 @@ pub mod assemble;
 pub mod cli;
 pub mod diagnostic;
 pub mod document;
+pub mod facts;

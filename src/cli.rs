@@ -6,6 +6,7 @@ pub mod args;
 pub mod exit;
 pub mod explain;
 pub mod facts;
+pub mod init;
 pub mod print;
 
 use clap::Parser as _;
@@ -32,6 +33,7 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
     let ended = match args.verb {
         Verb::Explain(args) => explain::run(&args, KINDS, &mut std::io::stdout().lock()),
         Verb::Facts(args) => facts::run(&args, &mut std::io::stdout().lock()),
+        Verb::Init(args) => init::run(&args, &mut std::io::stdout().lock()),
         Verb::Man { verb, directory } => man::run(verb.as_deref(), directory.as_deref(), &mut std::io::stdout().lock()),
         Verb::Validate(_) => Ok(Exit::Done),
         _ => Ok(Exit::Done),

@@ -6,6 +6,7 @@ pub mod args;
 pub mod exit;
 pub mod explain;
 pub mod facts;
+pub mod graph;
 pub mod init;
 pub mod print;
 

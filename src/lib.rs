@@ -5,3 +5,4 @@ pub mod cli;
 pub mod diagnostic;
 pub mod document;
 pub mod facts;
+pub mod picture;

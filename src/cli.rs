@@ -3,11 +3,13 @@
 //! Knows every verb by name and none by its workings.
 
 pub mod args;
+pub mod completions;
 pub mod exit;
 pub mod explain;
 pub mod facts;
 pub mod graph;
 pub mod init;
+pub mod man;
 pub mod print;
 
 use clap::Parser as _;
@@ -35,6 +37,7 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
         Verb::Explain(args) => explain::run(&args, KINDS, &mut std::io::stdout().lock()),
         Verb::Facts(args) => facts::run(&args, &mut std::io::stdout().lock()),
         Verb::Init(args) => init::run(&args, &mut std::io::stdout().lock()),
+        Verb::Completions { shell } => completions::run(shell, &mut std::io::stdout().lock()),
         Verb::Man { verb, directory } => man::run(verb.as_deref(), directory.as_deref(), &mut std::io::stdout().lock()),
         Verb::Validate(_) => Ok(Exit::Done),
         _ => Ok(Exit::Done),

@@ -23,6 +23,7 @@ impl Doubling {
     }
 
     /// The next pause.
+    #[expect(clippy::should_implement_trait, reason = "pauses have no end, and nobody wants them as an iterator")]
     pub fn next(&mut self) -> Duration {
         let pause = self.first.saturating_mul(1_u32.checked_shl(self.steps).unwrap_or(u32::MAX)).min(self.most);
         self.steps = (self.steps + 1).min(31);

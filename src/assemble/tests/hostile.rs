@@ -2,7 +2,6 @@
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "the measurements are about time, and are shown")]
 
-use std::fmt::Write as _;
 use std::time::Instant;
 
 use proptest::prelude::*;
@@ -80,8 +79,7 @@ proptest! {
 fn files(count: usize) -> String {
     let mut text = String::from("---\ngraph: big\nresources:\n  file:\n");
     for n in 0..count {
-        let _ = write!(
-            text,
+        text += &format!(
             "  - name: \"file number {n}\"\n    path: \"/tmp/directory/{}/file{n}\"\n    content: \"this is file {n}\\n\"\n    state: \
              \"exists\"\n",
             n % 50
@@ -119,7 +117,7 @@ fn speed_of_automatic_edges() {
     for n in 0..10_000 {
         // A tree in which each directory holds ten.
         let path: String = n.to_string().chars().map(|c| format!("/{c}")).collect();
-        let _ = writeln!(text, "  - {{name: '/{n}', path: '/x{path}'}}");
+        text += &format!("  - {{name: '/{n}', path: '/x{path}'}}\n");
     }
     let document = crate::document::parse(text.as_bytes()).expect("a document");
     let mut times: Vec<_> = [false, true]

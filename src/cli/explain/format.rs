@@ -22,8 +22,8 @@ pub(super) const TOP: [Word; 9] = [
 pub(super) const RESOURCE: [Word; 6] = [
     word("name", "", "Its name. Kind and name identify a resource: file[motd]."),
     word("meta", "", "How it is treated: mgmt explain meta."),
-    word("after", "", "A list of resources, such as [file[motd]], that come before this one. Equal to edges."),
-    word("notify", "", "A list of resources that come after this one, and are refreshed when it changed something."),
+    word("after", "", "A list of resources, such as [\"file[motd]\"], that come before this one. Equal to edges."),
+    word("notify", "", "The same, for those that come after this one, and are refreshed when it changed something."),
     word("hosts", "", "A list of host names, with * and ?: the resource is for these hosts only."),
     word(
         "sensitive",
@@ -41,8 +41,7 @@ const EDGE: [Word; 4] = [
     word("notify", "false", "When from changed something, to is refreshed once. Without it, an edge only orders."),
 ];
 
-const EXAMPLE: &str = "\
-  graph: example
+const EXAMPLE: &str = "  graph: example
   resources:
     file:
     - name: config
@@ -61,7 +60,8 @@ const EXAMPLE: &str = "\
     notify: true
 ";
 
-const DIALECTS: &str = "Files of all releases of the original load as they are. The first dialect says types: instead \
+const DIALECTS: &str = "Files of all releases of the original load as they are, as far as this program has their \
+    kinds. The first dialect says types: instead \
     of resources:, and type: instead of kind: in an edge; the second says res:. All may be mixed in one file. service \
     is another name of the kind svc.";
 

@@ -49,7 +49,7 @@ pub fn run(args: &args::Init, out: &mut dyn Write) -> Result<Exit, Failure> {
 fn advice(directory: &Path, path: &Path) -> String {
     let (graph, files) = (quoted(path), quoted(&directory.join("files")));
     format!(
-        "Wrote {}: 5 files, 1 command.\n\nTry next:\n  \
+        "Wrote {}: a directory, three files that are there, one that is not, and a command.\n\nTry next:\n  \
         mgmt plan {graph}      # what would change; nothing is touched\n  \
         mgmt apply {graph}     # make it so, once\n  \
         mgmt run {graph}       # make it so, and keep it so; ^C ends it\n\n\

@@ -53,7 +53,8 @@ fn find<'p>(program: &'p Command, name: &str) -> Result<&'p Command, Failure> {
 
 fn page(command: &Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
-    Man::new(command.clone()).manual("mgmt").render(&mut page)?;
+    let version = concat!("mgmt ", env!("CARGO_PKG_VERSION"));
+    Man::new(command.clone()).manual("mgmt").source(version).render(&mut page)?;
     Ok(page)
 }
 
@@ -87,6 +88,7 @@ mod tests {
         for verb in verbs(&program()) {
             let page = man(Some(verb.get_name())).expect("a page");
             assert!(page.contains(&format!("mgmt\\-{}", verb.get_name())), "{page}");
+            assert!(page.contains(env!("CARGO_PKG_VERSION")), "{page}");
         }
         assert_eq!(man(Some("mgmt-run")), man(Some("run")));
     }

@@ -142,7 +142,6 @@ fn place(slots: &[Slot], rows: &[Vec<usize>], boxes: usize, chains: &[Vec<usize>
     let height = |row: &Vec<usize>| row.iter().map(|number| slots[*number].height + ROW_GAP).sum::<f64>();
     let tallest = rows.iter().map(height).fold(0.0, f64::max);
     let mut at = vec![(0.0, 0.0); slots.len()];
-    // How wide the layer of each slot is: an edge leaves a layer where its widest box ends.
     let mut left = ROW_GAP;
     for row in rows {
         let width = row.iter().map(|number| slots[*number].width).fold(0.0, f64::max);

@@ -22,6 +22,7 @@ use mgmt_resources::{Host, KindInfo};
 use crate::diagnostic::{Place, Problem, Problems, nearest};
 use crate::document::{self, Document, Node, Value};
 use kinds::Kinds;
+pub(crate) use meta::UNSUPPORTED as META_UNSUPPORTED;
 use resources::Resources;
 
 /// What a graph depends on besides its file and the kinds.
@@ -127,6 +128,12 @@ pub fn assemble(document: &Document, options: &Options, kinds: &[&'static KindIn
     }
 }
 
+/// What to say of a kind that is not there, and what may help.
+pub fn missing_kind(kind: &str, kinds: &[&'static KindInfo]) -> (String, Option<String>) {
+    let Problem { message, hint, .. } = Kinds(kinds).unknown(&Kinds::canonical(kind), Place { line: 1, column: 1 });
+    (message, hint)
+}
+
 /// The keys of the outermost map.
 struct Top<'d> {
     name: &'d str,
@@ -138,7 +145,7 @@ struct Top<'d> {
     edges: Option<Node<'d>>,
 }
 
-const TOP_KEYS: [&str; 9] =
+pub(crate) const TOP_KEYS: [&str; 9] =
     ["graph", "comment", "types", "resources", "collect", "edges", "hosts", "remote", "hostname"];
 
 impl<'d> Top<'d> {
@@ -192,6 +199,9 @@ fn name<'d>(value: Node<'d>, problems: &mut Problems) -> &'d str {
     }
     ""
 }
+
+#[cfg(test)]
+pub(crate) use {meta::KNOWN as META_KEYS, resources::COMMON_KEYS};
 
 #[cfg(test)]
 mod tests;

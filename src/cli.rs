@@ -4,10 +4,17 @@
 
 pub mod apply;
 pub mod args;
+pub mod completions;
 pub mod events;
 pub mod exit;
+pub mod explain;
+pub mod facts;
+pub mod graph;
 pub mod graph_source;
+pub mod init;
+pub mod man;
 pub mod plan;
+pub mod print;
 pub mod run;
 pub mod status;
 pub mod validate;
@@ -15,6 +22,7 @@ pub mod validate;
 use clap::Parser as _;
 use clap::error::ErrorKind;
 use mgmt_engine::Clock;
+use mgmt_resources::KINDS;
 
 use crate::logging::{self, Loudness};
 use crate::progress::Progress;
@@ -40,6 +48,7 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
     // What apply and plan find goes to standard output by itself; their log is for what is unusual.
     let calm = u8::from(matches!(args.verb, Verb::Apply(_) | Verb::Plan(_)));
     logging::start(Loudness::of(args.verbose, args.quiet + calm, args.log_format, args.color), &progress);
+    let out = &mut std::io::stdout();
     let ended = match args.verb {
         Verb::Run(args) => run::run(*args, progress, clock),
         Verb::Apply(args) => apply::run(*args, progress, clock),
@@ -47,7 +56,20 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
         Verb::Validate(args) => validate::run(&args),
         Verb::Events(args) => events::run(&args),
         Verb::Status(args) => status::run(&args),
-        _ => Ok(Exit::Usage),
+        Verb::Graph(args) => draw(&args),
+        Verb::Init(args) => init::run(&args, out),
+        Verb::Explain(args) => explain::run(&args, KINDS, out),
+        Verb::Facts(args) => facts::run(&args, out),
+        Verb::Completions { shell } => completions::run(shell, out),
+        Verb::Man { verb, directory } => man::run(verb.as_deref(), directory.as_deref(), out),
     };
     ended.unwrap_or_else(|failure| failure.say())
+}
+
+/// A picture needs a host only because resources are built for one; it touches nothing of it.
+fn draw(args: &args::Draw) -> Result<Exit, Failure> {
+    let hostname = crate::state::hostname(args.hostname.as_deref())?;
+    let home = crate::state::Home { hostname, prefix: "/var/lib/mgmt".into() };
+    let host = graph_source::host(&home, &crate::agent::Source::File(args.file.clone().into()))?;
+    graph::run(args, KINDS, &host, &mut std::io::stdout(), &mut std::io::stderr())
 }

@@ -9,6 +9,7 @@ pub mod control;
 pub mod diagnostic;
 pub mod document;
 pub mod events;
+pub mod facts;
 pub mod ledger;
 pub mod logging;
 pub mod observer;

@@ -33,7 +33,7 @@ resources:
   - name: motd
     path: /etc/motd
     content: hello
-    notify: [msg[changed]]
+    notify: [\"msg[changed]\"]
   msg:
   - name: changed
     body: the message of the day was changed

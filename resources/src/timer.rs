@@ -27,7 +27,7 @@ resources:
   exec:
   - name: mirror
     cmd: rsync -a source::module /srv/mirror
-    after: [timer[hourly]]
+    after: [\"timer[hourly]\"]
 ",
     fields: &[Field {
         name: "interval",

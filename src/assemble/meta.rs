@@ -12,10 +12,11 @@ use super::values::{self, Misfit};
 use crate::diagnostic::{Place, Printable, Problem, Problems, nearest};
 use crate::document::{Node, Pair, Value};
 
-const KNOWN: [&str; 10] =
+pub(crate) const KNOWN: [&str; 10] =
     ["noop", "retry", "delay", "timeout", "poll", "limit", "burst", "sema", "autoedge", "autogroup"];
 
-const UNSUPPORTED: [&str; 8] = ["rewatch", "reset", "realize", "reverse", "hidden", "export", "dollar", "retryreset"];
+pub(crate) const UNSUPPORTED: [&str; 8] =
+    ["rewatch", "reset", "realize", "reverse", "hidden", "export", "dollar", "retryreset"];
 
 /// The counts that the semaphores of a graph have been given, and where.
 #[derive(Default)]

@@ -20,7 +20,7 @@ use crate::document::{Node, Pair, Value};
 const NAME_MAX: usize = 1024;
 
 /// Keys that every resource has, whatever its kind.
-const COMMON_KEYS: [&str; 6] = ["name", "meta", "hosts", "after", "notify", "sensitive"];
+pub(crate) const COMMON_KEYS: [&str; 6] = ["name", "meta", "hosts", "after", "notify", "sensitive"];
 
 /// A resource as the file declares it.
 struct Declared<'d> {

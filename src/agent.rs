@@ -373,6 +373,7 @@ impl Agent {
     }
 
     fn say_converged(&self) {
+        self.engine.flush();
         let (changes, failures, at) = self.since;
         let stands = self.engine.snapshot().stands;
         let count = stands.len();

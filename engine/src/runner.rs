@@ -293,6 +293,14 @@ impl Engine {
         self.shared.state.subscribe()
     }
 
+    /// Returns when the observer has been told of everything that has happened so far.
+    pub fn flush(&self) {
+        let telling = self.shared.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shared.deliver(&telling);
+        drop(telling);
+        self.shared.tell();
+    }
+
     /// How everything stands.
     pub fn snapshot(&self) -> Snapshot {
         let core = self.shared.lock();
@@ -491,17 +499,22 @@ impl Shared {
                 drop(self.telling.lock());
                 continue;
             };
-            let told = std::mem::take(&mut self.lock().outbox);
-            for told in &told {
-                match told {
-                    Told::Report(report) => self.observer.report(report),
-                    Told::Converged(converged) => self.observer.converged(*converged),
-                }
-            }
+            self.deliver(&telling);
             drop(telling);
             // Whoever added something while we held it has left it to us.
             if self.lock().outbox.is_empty() {
                 return;
+            }
+        }
+    }
+
+    /// Hands over what has gathered. Only for who holds `telling`.
+    fn deliver(&self, _telling: &MutexGuard<'_, ()>) {
+        let told = std::mem::take(&mut self.lock().outbox);
+        for told in &told {
+            match told {
+                Told::Report(report) => self.observer.report(report),
+                Told::Converged(converged) => self.observer.converged(*converged),
             }
         }
     }

@@ -147,6 +147,7 @@ impl Bench {
         let mut condition = self.engine.condition();
         let wait = condition.wait_for(|c| *c == wanted);
         tokio::time::timeout(PATIENCE, wait).await.expect("in time").expect("the engine lives");
+        self.engine.flush();
     }
 
     fn standing(&self, name: &str) -> (Standing, String) {

@@ -162,7 +162,7 @@ mod tests {
             -two
             +zwei"]]
         .assert_eq(&diff(Some(b"one\ntwo\n"), Some(b"one\nzwei\n"), false));
-        expect!["binary: 2 bytes, sha256 c0a0a8fb5d4d0e52… → nothing"].assert_eq(&diff(Some(b"\0\xff"), None, false));
+        expect!["binary: 2 bytes, sha256 06eb7d6a69ee19e5… → nothing"].assert_eq(&diff(Some(b"\0\xff"), None, false));
         expect!["(contents hidden: not everybody may read the file)"].assert_eq(&diff(Some(b"secret"), None, true));
         assert!(diff(None, Some(b"\x1b[2J"), false).contains("\\u{1b}[2J"), "a diff must not move the cursor");
         let long: String = (0..1000).map(|n| format!("{n}\n")).collect();

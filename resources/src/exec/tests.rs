@@ -568,7 +568,7 @@ async fn a_plan_knows_what_others_would_change_first() {
         let made = BTreeMap::from([(path.to_path_buf(), (Promise::File, "file[x]".to_owned()))]);
         Look { purpose: Purpose::Plan, promises: Promises::new(made), ..Look::because(Cause::First) }
     };
-    let unknown = "unknown because file[x] would change first";
+    let unknown = "unknown file[x] would change first";
     let bed = shell("true", |exec, _, at| exec.creates = Some(at.join("made")));
     assert_eq!(bed.look(promised(&bed.at("made"))).await.unwrap(), unknown);
     assert_eq!(bed.look(promised(&bed.at("other"))).await.unwrap(), "has not run");

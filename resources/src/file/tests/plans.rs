@@ -18,7 +18,7 @@ fn what_others_would_change_is_unknown() {
     let bench = Bench::new();
     bench.write("d/a", "x");
     let file = [("path", "d/a"), ("content", "x"), ("state", "exists")];
-    let unknown = "unknown because exec[x] would change first";
+    let unknown = "unknown exec[x] would change first";
     assert_eq!(bench.plan(&[("/", Promise::Anything)], &file), unknown);
     assert_eq!(bench.plan(&[("d", Promise::Anything)], &file), unknown);
     assert_eq!(bench.plan(&[("d", Promise::Absent)], &file), unknown);

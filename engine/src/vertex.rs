@@ -85,7 +85,8 @@ pub(crate) struct Vertex {
     pub(crate) cause: Cause,
     pub(crate) fault: Option<String>,
     pub(crate) changes: u64,
-    pub(crate) contest: Contest,
+    /// Boxed, because hardly any vertex is ever repaired often.
+    pub(crate) contest: Option<Box<Contest>>,
     raised: u64,
     seen: u64,
     looking: u64,
@@ -95,14 +96,14 @@ pub(crate) struct Vertex {
     raised_at: Option<Moment>,
     drift: String,
     attempts: u32,
-    bucket: Option<Bucket>,
+    bucket: Option<Box<Bucket>>,
     recheck: Doubling,
 }
 
 impl Vertex {
     pub(crate) fn new(id: Id, meta: Meta, life: u32, cause: Cause, now: Moment) -> Self {
         Self {
-            bucket: meta.limit.map(|limit| Bucket::new(limit, now)),
+            bucket: meta.limit.map(|limit| Box::new(Bucket::new(limit, now))),
             id,
             meta,
             life,
@@ -117,7 +118,7 @@ impl Vertex {
             cause,
             fault: None,
             changes: 0,
-            contest: Contest::new(),
+            contest: None,
             raised: 1,
             seen: 0,
             looking: 0,
@@ -159,8 +160,8 @@ impl Vertex {
         self.because(cause);
         self.raised = revision;
         self.raised_at.get_or_insert(now);
-        if self.contest.is_contested() {
-            self.contest.touch(now);
+        if let Some(contest) = self.contest.as_mut().filter(|contest| contest.is_contested()) {
+            contest.touch(now);
         }
     }
 
@@ -212,7 +213,7 @@ impl Vertex {
             return self.settle(State::WouldChange);
         }
         if self.meta.limit.is_none() {
-            match self.contest.repair(now) {
+            match self.contest.get_or_insert_default().repair(now) {
                 Verdict::Go => {}
                 Verdict::GoContested => say(What::Contested),
                 Verdict::Hold(until) => return Next::Pause(until),

@@ -8,6 +8,7 @@
 
 mod replace;
 mod stands;
+mod successors;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
@@ -21,6 +22,7 @@ use crate::report::{Report, What};
 use crate::resource::{Applied, Cause, Fault, Ticket};
 pub use crate::vertex::{Deed, Found};
 use crate::vertex::{Next, State, Step, Vertex};
+use successors::Successors;
 
 /// How a schedule treats all vertices.
 #[derive(Debug, Clone, Copy)]
@@ -91,8 +93,7 @@ enum Alarm {
 pub struct Schedule {
     options: Options,
     vertices: Vec<Vertex>,
-    successors: Vec<Vec<(u32, bool)>>,
-    predecessors: Vec<Vec<u32>>,
+    successors: Successors,
     /// Slot of each vertex of the present graph, by number.
     slots: Vec<u32>,
     free: Vec<u32>,
@@ -118,8 +119,7 @@ impl Schedule {
         Self {
             options,
             vertices: Vec::new(),
-            successors: Vec::new(),
-            predecessors: Vec::new(),
+            successors: Successors::default(),
             slots: Vec::new(),
             free: Vec::new(),
             freed: Vec::new(),
@@ -296,8 +296,8 @@ impl Schedule {
         if !self.alive(ticket) || self.vertices[ticket.slot as usize].leaving {
             return;
         }
-        for n in 0..self.successors[ticket.slot as usize].len() {
-            let (slot, _) = self.successors[ticket.slot as usize][n];
+        for n in self.successors.of(ticket.slot) {
+            let (slot, _) = self.successors.at(n);
             let life = self.vertices[slot as usize].life;
             self.raise(Ticket { slot, life }, Cause::Tick, now);
         }
@@ -403,8 +403,8 @@ impl Schedule {
     /// Something changed: refreshes those behind notify edges, and wakes those that failed.
     fn pass_on(&mut self, slot: u32, now: Moment) {
         let from = self.vertices[slot as usize].heir.unwrap_or(slot);
-        for n in 0..self.successors[from as usize].len() {
-            let (to, notify) = self.successors[from as usize][n];
+        for n in self.successors.of(from) {
+            let (to, notify) = self.successors.at(n);
             let revision = self.revise();
             let vertex = &mut self.vertices[to as usize];
             if notify {
@@ -423,8 +423,8 @@ impl Schedule {
     fn intend(&mut self, slot: u32, begin: bool) -> Option<Owed> {
         let from = self.vertices[slot as usize].heir.unwrap_or(slot);
         let mut any = false;
-        for n in 0..self.successors[from as usize].len() {
-            let (to, notify) = self.successors[from as usize][n];
+        for n in self.successors.of(from) {
+            let (to, notify) = self.successors.at(n);
             if notify {
                 any = true;
                 let vertex = &mut self.vertices[to as usize];
@@ -513,8 +513,8 @@ impl Schedule {
             return;
         }
         self.vertices[slot as usize].open = open;
-        for n in 0..self.successors[slot as usize].len() {
-            let (to, _) = self.successors[slot as usize][n];
+        for n in self.successors.of(slot) {
+            let (to, _) = self.successors.at(n);
             let vertex = &mut self.vertices[to as usize];
             if open {
                 vertex.blockers -= 1;

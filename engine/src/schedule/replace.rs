@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::successors::Successors;
 use super::{Deed, Schedule, Step, Vertex, slot_number};
 use crate::clock::Moment;
 use crate::difference::{Difference, Fate};
@@ -24,8 +25,6 @@ impl Schedule {
         let old = std::mem::take(&mut self.slots);
         let more = (graph.vertices().len() - difference.kept()).saturating_sub(self.free.len());
         self.vertices.reserve(more);
-        self.successors.reserve(more);
-        self.predecessors.reserve(more);
         self.ready.reserve(more);
         let mut waiting_for: HashMap<u32, u32> = HashMap::new();
         let slots: Vec<u32> = graph
@@ -67,8 +66,6 @@ impl Schedule {
             }
             None => {
                 self.vertices.push(new);
-                self.successors.push(Vec::new());
-                self.predecessors.push(Vec::new());
                 slot_number(self.vertices.len() - 1)
             }
         }
@@ -118,18 +115,15 @@ impl Schedule {
 
     /// Lays the edges anew, and counts anew who stands in whose way.
     fn rewire(&mut self, graph: &Graph) {
-        for (successors, predecessors) in self.successors.iter_mut().zip(&mut self.predecessors) {
-            successors.clear();
-            predecessors.clear();
-        }
+        let slots = &self.slots;
+        let edges = graph.edges().iter().map(|edge| (slots[edge.from], slots[edge.to], edge.notify));
+        self.successors = Successors::lay(self.vertices.len(), edges);
         for vertex in &mut self.vertices {
             vertex.blockers = 0;
             vertex.intents = 0;
         }
         for edge in graph.edges() {
             let (from, to) = (self.slots[edge.from], self.slots[edge.to]);
-            self.successors[from as usize].push((to, edge.notify));
-            self.predecessors[to as usize].push(from);
             self.vertices[to as usize].blockers += u32::from(!self.vertices[from as usize].open);
         }
         self.owed.clear();

@@ -1,5 +1,7 @@
 //! Looking at the schedule from outside: how each vertex stands, and what it waits for.
 
+use std::collections::HashMap;
+
 use super::{Schedule, State, Step, Vertex};
 use crate::id::Id;
 use crate::report::{Stand, Standing};
@@ -17,7 +19,20 @@ impl Schedule {
     /// How each vertex of the present graph stands, by number.
     pub fn stands(&self) -> Vec<Stand> {
         let held = self.held();
-        self.slots.iter().map(|slot| self.stand(*slot, &held)).collect()
+        let waits_for = self.waits_for();
+        self.slots.iter().map(|slot| self.stand(*slot, held[*slot as usize], &waits_for)).collect()
+    }
+
+    /// Who stands in whose way: the first few, by the slot that waits.
+    fn waits_for(&self) -> HashMap<u32, Vec<Id>> {
+        let mut waits_for: HashMap<u32, Vec<Id>> = HashMap::new();
+        for (from, to) in self.successors.all().filter(|(from, _)| !self.vertices[*from as usize].open) {
+            let named = waits_for.entry(to).or_default();
+            if named.len() < WAITS_FOR_MAX {
+                named.push(self.vertices[from as usize].id.clone());
+            }
+        }
+        waits_for
     }
 
     /// Which slots wait for a failure, directly or not.
@@ -27,18 +42,18 @@ impl Schedule {
         let mut front: Vec<u32> =
             self.slots.iter().copied().filter(|slot| failed(&self.vertices[*slot as usize])).collect();
         while let Some(at) = front.pop() {
-            for (next, _) in &self.successors[at as usize] {
-                let vertex = &self.vertices[*next as usize];
-                if !held[*next as usize] && !vertex.open && vertex.step == Step::Idle {
-                    held[*next as usize] = true;
-                    front.push(*next);
+            for next in self.successors.of(at).map(|n| self.successors.at(n).0) {
+                let vertex = &self.vertices[next as usize];
+                if !held[next as usize] && !vertex.open && vertex.step == Step::Idle {
+                    held[next as usize] = true;
+                    front.push(next);
                 }
             }
         }
         held
     }
 
-    fn stand(&self, slot: u32, held: &[bool]) -> Stand {
+    fn stand(&self, slot: u32, held: bool, waits_for: &HashMap<u32, Vec<Id>>) -> Stand {
         let vertex = &self.vertices[slot as usize];
         let standing = match (vertex.step, vertex.state) {
             _ if vertex.contest.as_ref().is_some_and(|contest| contest.is_contested()) => Standing::Contested,
@@ -46,7 +61,7 @@ impl Schedule {
             (Step::Running(..) | Step::Queued(_) | Step::Parked, _) => Standing::Busy,
             (Step::Idle, State::Failed) => Standing::Failed,
             (Step::Idle, _) if vertex.blockers > 0 && vertex.wants_work() => {
-                if held[slot as usize] {
+                if held {
                     Standing::Held
                 } else {
                     Standing::Waiting
@@ -58,12 +73,11 @@ impl Schedule {
             (Step::Idle, State::Clean) => Standing::Clean,
         };
         let waits = matches!(standing, Standing::Waiting | Standing::Held);
-        let waits_for = self.predecessors[slot as usize].iter().filter(|p| waits && !self.vertices[**p as usize].open);
         Stand {
             id: vertex.id.clone(),
             standing,
             running_since: if let Step::Running(_, since) = vertex.step { Some(since) } else { None },
-            waits_for: waits_for.take(WAITS_FOR_MAX).map(|p| self.vertices[*p as usize].id.clone()).collect(),
+            waits_for: waits_for.get(&slot).filter(|_| waits).cloned().unwrap_or_default(),
             fault: vertex.fault.clone(),
             changes: vertex.changes,
         }

@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use crate::assemble::{self, Assembled};
 use crate::cli::{Exit, Failure};
 use crate::control::{Answers, Socket};
+use crate::diagnostic::Severity;
 use crate::events::{Events, rfc3339};
 use crate::ledger::Owed;
 use crate::observer::{Listener, Tally, Teller};
@@ -153,7 +154,10 @@ fn accept(assembled: Assembled) -> Result<Graph, Failure> {
     let Assembled { graph, problems, .. } = assembled;
     for problem in problems.shown() {
         let line = problem.line(problems.file()).to_string();
-        if graph.is_some() { tracing::warn!("{line}") } else { tracing::error!("{line}") }
+        match problem.severity {
+            Severity::Error => tracing::error!("{line}"),
+            Severity::Warning => tracing::warn!("{line}"),
+        }
     }
     if problems.more() > 0 {
         tracing::warn!("{}: and {} more", problems.file(), problems.more());

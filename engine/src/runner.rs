@@ -135,6 +135,7 @@ impl Engine {
                 graph: Graph::default(),
                 held: Vec::new(),
                 idle: 0,
+                alarms: vec![None; count],
                 active: 0,
                 pulls: 0,
                 sentinel: false,
@@ -159,7 +160,7 @@ impl Engine {
         for number in 0..count {
             let shared = Arc::clone(&shared);
             let worker = std::thread::Builder::new().name(format!("worker-{number}"));
-            workers.push(worker.spawn(move || shared.work())?);
+            workers.push(worker.spawn(move || shared.work(number))?);
         }
         Ok(Self { shared, workers })
     }

@@ -21,6 +21,8 @@ pub(super) struct Core {
     pub(super) held: Vec<Held>,
     /// Workers asleep, and workers at work.
     pub(super) idle: usize,
+    /// Until when each worker sleeps; `None`: it is awake, or sleeps until it is woken.
+    pub(super) alarms: Vec<Option<Moment>>,
     pub(super) active: usize,
     /// Batches pulled so far: while it rises, workers are not blocked.
     pub(super) pulls: u64,
@@ -195,6 +197,12 @@ impl Core {
         let (ready, active) = (self.schedule.ready(), self.active + usize::from(pulls));
         let left = ready - usize::from(pulls).min(ready);
         let wanted = if active < cores { cores - active } else { usize::from(!self.sentinel) };
-        left.min(wanted).min(self.idle)
+        left.min(wanted).max(usize::from(self.is_deadline_missed())).min(self.idle)
+    }
+
+    /// Whether no sleeper will wake for the next deadline, which may be nearer than when they fell asleep.
+    pub(super) fn is_deadline_missed(&self) -> bool {
+        let next = self.schedule.wake_at();
+        next.is_some_and(|next| !self.alarms.iter().flatten().any(|alarm| *alarm <= next))
     }
 }

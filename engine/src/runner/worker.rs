@@ -21,11 +21,11 @@ const RESERVE_AFTER: Duration = Duration::from_millis(1);
 
 impl Shared {
     /// A worker's life.
-    pub(super) fn work(self: &Arc<Self>) {
+    pub(super) fn work(self: &Arc<Self>, number: usize) {
         let _runtime = self.runtime.enter();
         let mut jobs = Vec::with_capacity(BATCH_MAX);
         let mut done: Vec<(Ticket, Outcome)> = Vec::with_capacity(BATCH_MAX);
-        while self.pull(&mut jobs) {
+        while self.pull(number, &mut jobs) {
             let began = self.clock.now();
             let mut rest = jobs.drain(..);
             for job in rest.by_ref() {
@@ -55,7 +55,7 @@ impl Shared {
     }
 
     /// Waits until something is to be done, and pulls a fair share of it. `false`: it is over.
-    fn pull(&self, jobs: &mut Vec<Job>) -> bool {
+    fn pull(&self, number: usize, jobs: &mut Vec<Job>) -> bool {
         let mut core = self.lock();
         let mut stepped_in = false;
         loop {
@@ -76,6 +76,10 @@ impl Shared {
                 if !jobs.is_empty() {
                     core.active += 1;
                     core.pulls += 1;
+                    if core.is_deadline_missed() {
+                        // Somebody else has to watch the time while this one works.
+                        self.work.notify_one();
+                    }
                     return true;
                 }
             }
@@ -84,6 +88,7 @@ impl Shared {
             let limit = [wake_at.map(|at| at.since(now)), watches.then_some(RESERVE_AFTER)].into_iter().flatten().min();
             core.sentinel |= watches;
             core.idle += 1;
+            core.alarms[number] = wake_at;
             let pulls = core.pulls;
             stepped_in = false;
             core = match limit {
@@ -95,6 +100,7 @@ impl Shared {
                 }
             };
             core.idle -= 1;
+            core.alarms[number] = None;
             if watches {
                 core.sentinel = false;
             }

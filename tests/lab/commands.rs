@@ -41,10 +41,11 @@ fn commands_that_fail_say_how() {
         ("killed", "cmd: 'kill -KILL $$', shell: /bin/sh"),
         ("failed", "cmd: 'echo it is so >&2; exit 7', shell: /bin/sh"),
         ("late", "cmd: sleep 1000, timeout: 1"),
-        ("bytes", r#"cmd: "printf 'a\\377\\376b\\033[2Jc\\n'; printf '\\377' >&2; exit 3", shell: /bin/sh"#),
+        ("bytes", r#"cmd: "printf 'a\\377\\376b\\033[2Jc\\n' >&2; exit 3", shell: /bin/sh"#),
     ]));
     let ended = scratch.apply(&graph).expect(1).says("6 failed").says("no-such-command-anywhere' not found");
-    let ended = ended.says("killed by signal 9").says("exec[failed]: failed: ").says("it is so").says("a\u{fffd}\u{fffd}b");
+    let ended =
+        ended.says("killed by signal 9").says("exec[failed]: failed: ").says("it is so").says("a\u{fffd}\u{fffd}b");
     assert!(!ended.out.contains('\x1b') && !ended.err.contains('\x1b'), "a command's bytes reach the terminal");
     scratch.plan(&graph).expect(0).says("no-such-command-anywhere");
 }
@@ -119,10 +120,7 @@ fn a_clock_that_goes_back_neither_runs_a_command_again_nor_forgets_it() {
         fs::File::options().create(true).append(true).open(&input).unwrap().set_modified(time).unwrap();
     };
     let count = || fs::read_to_string(&runs).unwrap_or_default().lines().count();
-    let fields = format!(
-        "cmd: 'echo >> {}', shell: /bin/sh, mtimes: [{input:?}], creates: {runs:?}",
-        runs.display()
-    );
+    let fields = format!("cmd: 'echo >> {}', shell: /bin/sh, mtimes: [{input:?}], creates: {runs:?}", runs.display());
     let graph = scratch.graph(&commands(&[("build", &fields)]));
     dated(0);
     scratch.apply(&graph).expect(0);
@@ -139,7 +137,12 @@ fn a_clock_that_goes_back_neither_runs_a_command_again_nor_forgets_it() {
     scratch.apply(&graph).expect(0);
     assert_eq!(count(), before + 1, "a newer time is");
     // A clock that was set forward must not keep it running for ever.
-    fs::File::options().append(true).open(&input).unwrap().set_modified(SystemTime::now() + Duration::from_secs(3600)).unwrap();
+    fs::File::options()
+        .append(true)
+        .open(&input)
+        .unwrap()
+        .set_modified(SystemTime::now() + Duration::from_secs(3600))
+        .unwrap();
     scratch.apply(&graph).expect(0);
     let before = count();
     scratch.apply(&graph).expect(0);

@@ -41,7 +41,7 @@ fn a_full_disk_keeps_the_old_version_and_fails_in_words() {
     disk.free();
     agent.signal(Signal::HUP);
     agent.until("a reload has repaired it", || fs::read_to_string(&path).is_ok_and(|is| is == new));
-    agent.until_said("as wanted again");
+    agent.until_converged();
     assert_eq!(agent.stop(), 0);
 }
 

@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use crate::agent::Agent;
 use crate::disk::Mount;
 use crate::machine::{self, Need};
+use crate::process::Process;
 use crate::scratch::{Scratch, file, files};
 use crate::wait;
 
@@ -46,8 +47,9 @@ fn twenty_thousand_files_spoilt_at_once_overflow_the_queue_and_are_all_repaired(
         machine::say(&format!("{what} after {:?}", since.elapsed()));
         agent.until_converged();
         // No loop: what it did itself must not keep it busy.
-        let look = || (agent.figure("/changes"), agent.status().unwrap()["quiet_since"].clone());
-        wait::until_steady(Duration::from_secs(2), long, "it is quiet", look).0
+        let process = Process::new(agent.pid());
+        wait::until_steady(Duration::from_secs(3), long, "it sleeps", || process.sleeps());
+        agent.figure("/changes")
     };
     let start = Instant::now();
     spoil(memory.path());

@@ -69,7 +69,9 @@ fn kill_everywhere(name: &str, old: Option<&str>) {
             assert_eq!(strays(&directory), Vec::<std::path::PathBuf>::new(), "{at}: strays after the next start");
         }
     }
-    machine::say(&format!("{name}: {kills} kills: {unchanged} times as before, {changed} times new, {left} strays removed"));
+    machine::say(&format!(
+        "{name}: {kills} kills: {unchanged} times as before, {changed} times new, {left} strays removed"
+    ));
     assert!(kills >= 30 && unchanged > 0 && changed > 0 && left > 0, "the kills have missed the write");
 }
 

@@ -30,7 +30,9 @@ impl Need {
             Self::Root => (!rustix::process::geteuid().is_root()).then(|| "root".to_owned()),
             Self::Program(name) => (!in_path(name)).then(|| name.to_owned()),
             Self::Loop => (!Path::new("/dev/loop-control").exists()).then(|| "loop devices".to_owned()),
-            Self::Strace => (!runs("strace", &["-f", "-o", "/dev/null", "true"])).then(|| "strace that may trace".into()),
+            Self::Strace => {
+                (!runs("strace", &["-f", "-o", "/dev/null", "true"])).then(|| "strace that may trace".into())
+            }
             Self::UserNamespaces => {
                 let set = "echo 50 > /proc/sys/user/max_inotify_watches";
                 (!runs("unshare", &["-U", "-r", "sh", "-c", set])).then(|| "user namespaces with own limits".into())

@@ -4,7 +4,10 @@
 //! Needs root, because it mounts file systems. `MGMT_LAB=1 cargo test --test lab` runs what this machine can, and says
 //! what it cannot; with `MGMT_LAB=require` a thing that is missing is a failure. Without MGMT_LAB nothing runs.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
-#![expect(clippy::disallowed_methods, reason = "what is tested runs by the real clock, and so does whoever waits for it")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "what is tested runs by the real clock, and so does whoever waits for it"
+)]
 
 /// Returns from a test unless the machine has what it needs.
 macro_rules! needs {

@@ -101,7 +101,8 @@ pub(crate) fn files<C: AsRef<str>>(files: impl IntoIterator<Item = (PathBuf, C)>
     let mut text = "graph: lab\nresources:\n  file:\n".to_owned();
     for (path, content) in files {
         let path = path.display().to_string();
-        writeln!(text, "  - {{name: {path:?}, path: {path:?}, content: {:?}, state: exists}}", content.as_ref()).unwrap();
+        writeln!(text, "  - {{name: {path:?}, path: {path:?}, content: {:?}, state: exists}}", content.as_ref())
+            .unwrap();
     }
     text
 }

@@ -583,7 +583,7 @@ impl Schedule {
                 self.raise(ticket, Cause::Poll, now);
             }
             Alarm::Recheck => {
-                if vertex.state == State::Failed && vertex.step == Step::Idle {
+                if vertex.recheck() {
                     self.raise(ticket, Cause::Poll, now);
                 }
             }

@@ -98,6 +98,8 @@ pub(crate) struct Vertex {
     attempts: u32,
     bucket: Option<Box<Bucket>>,
     recheck: Doubling,
+    /// An alarm for the next recheck is set: however often it fails until then, one is enough.
+    recheck_set: bool,
 }
 
 impl Vertex {
@@ -129,6 +131,7 @@ impl Vertex {
             drift: String::new(),
             attempts: 0,
             recheck: Doubling::new(RECHECK_FIRST, RECHECK_MOST),
+            recheck_set: false,
         }
     }
 
@@ -293,7 +296,13 @@ impl Vertex {
         (self.converged(false, say), changed)
     }
 
-    /// Something failed. With `recheck`, also says after how long to look again although retries are used up.
+    /// The alarm for a recheck has gone off. Whether to look again.
+    pub(crate) fn recheck(&mut self) -> bool {
+        self.recheck_set = false;
+        self.state == State::Failed && self.step == Step::Idle
+    }
+
+    /// Something failed. Also says after how long to look again although retries are used up, unless it did before.
     pub(crate) fn failed(
         &mut self,
         fault: &Fault,
@@ -310,6 +319,7 @@ impl Vertex {
         self.seen = self.looking;
         self.state = State::Failed;
         say(What::Failed { fault: fault.to_string(), again: None });
-        (Next::Rest, Some(self.recheck.pause()))
+        let set = std::mem::replace(&mut self.recheck_set, true);
+        (Next::Rest, (!set).then(|| self.recheck.pause()))
     }
 }

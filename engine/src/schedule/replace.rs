@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::successors::Successors;
-use super::{Deed, Schedule, Step, Vertex, slot_number};
+use super::{Deed, Schedule, State, Step, Vertex, slot_number};
 use crate::clock::Moment;
 use crate::difference::{Difference, Fate};
 use crate::graph::Graph;
@@ -32,7 +32,10 @@ impl Schedule {
             .iter()
             .zip(&difference.fates)
             .map(|(vertex, fate)| match fate {
-                Fate::Stays(number) => old[*number],
+                Fate::Stays(number) => {
+                    self.look_again_if_failed(old[*number], now);
+                    old[*number]
+                }
                 Fate::Enters => self.enter(vertex, cause, debts.contains(&vertex.id), now),
                 Fate::Replaces(number) => {
                     let before = old[*number];
@@ -51,6 +54,14 @@ impl Schedule {
         }
         self.judge(now);
         (self.slots.clone(), still_running)
+    }
+
+    /// Whoever lets it have a graph again may have removed what made a vertex fail.
+    fn look_again_if_failed(&mut self, slot: u32, now: Moment) {
+        if self.vertices[slot as usize].state == State::Failed {
+            let revision = self.revise();
+            self.vertices[slot as usize].raise(revision, Cause::Reload, now);
+        }
     }
 
     fn enter(&mut self, vertex: &crate::graph::Vertex, cause: Cause, owed: bool, now: Moment) -> u32 {

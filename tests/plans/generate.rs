@@ -56,7 +56,7 @@ impl fmt::Display for Pair {
 /// What lies outside of what is managed.
 pub(crate) fn make_outside(root: &Path) {
     let ext = root.join("ext");
-    for directory in ["t", "e/made", "ext/dir/sub", "ext/empty", "ext/frag"] {
+    for directory in ["t", "e/made", "ext/dir/sub", "ext/empty", "ext/frag", "ext/linked"] {
         fs::create_dir_all(root.join(directory)).unwrap();
     }
     fs::write(ext.join("one"), "one\n").unwrap();
@@ -124,7 +124,9 @@ fn host(chance: &mut Chance) -> Vec<(&'static str, Standing)> {
             0..30 => Standing::Nothing,
             30..65 if !leaf => Standing::Directory { mode: chance.pick(&DIRECTORY_MODES) },
             65..75 => Standing::Directory { mode: chance.pick(&DIRECTORY_MODES) },
-            75..83 => Standing::Link { target: chance.pick(&["nowhere", "../ext/one", "../ext/dir"]) },
+            75..83 => Standing::Link {
+                target: if path == "b" { "../ext/linked" } else { chance.pick(&["nowhere", "../ext/one"]) },
+            },
             83..86 => Standing::Pipe,
             _ => Standing::File { content: chance.pick(&CONTENTS), mode: chance.pick(&FILE_MODES) },
         };
@@ -161,7 +163,8 @@ impl Generator<'_> {
             self.ids.push(("exec", name.clone()));
             execs.push(self.named(&name, resource));
         }
-        for (kind, extra) in [("noop", json!({})), ("msg", json!({"body": "said"})), ("timer", json!({"interval": 3600}))]
+        for (kind, extra) in
+            [("noop", json!({})), ("msg", json!({"body": "said"})), ("timer", json!({"interval": 3600}))]
         {
             if self.chance.percent(15) {
                 let Value::Object(resource) = extra else { unreachable!("written as an object") };

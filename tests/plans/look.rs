@@ -26,10 +26,7 @@ pub(crate) fn tree(root: &Path) -> BTreeMap<PathBuf, Entry> {
             left.extend(fs::read_dir(&path).into_iter().flatten().map(|entry| entry.unwrap().path()));
         }
         let times = ((stat.mtime(), stat.mtime_nsec()), (stat.ctime(), stat.ctime_nsec()));
-        found.insert(
-            path,
-            (stat.mode(), stat.uid(), stat.gid(), stat.size(), times.0, times.1, stat.ino(), contents),
-        );
+        found.insert(path, (stat.mode(), stat.uid(), stat.gid(), stat.size(), times.0, times.1, stat.ino(), contents));
     }
     found
 }

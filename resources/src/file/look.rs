@@ -398,6 +398,10 @@ impl Looker<'_> {
                 Ok(_) => {
                     return Err(Fault::path("create", self.path(), format!("{} is not a directory", above.display())));
                 }
+                Err(Errno::NOENT) if lstat(above).is_ok() => {
+                    let why = format!("{} is a symbolic link to nothing", above.display());
+                    return Err(Fault::path("create", self.path(), why));
+                }
                 Err(Errno::NOENT) => {}
                 Err(error) => return Err(Fault::path("create", self.path(), error)),
             }

@@ -31,6 +31,8 @@ use crate::state::State;
 
 /// An edit of the graph file is read this long after the last event of it: editors write in several steps.
 const SETTLE: Duration = Duration::from_millis(50);
+/// … and after so many of these pauses even if the events do not end: meanwhile nothing else is answered.
+const SETTLES_MAX: u32 = 10;
 /// Children that outlive the engine's drain are waited for no longer than this.
 const LEFTOVERS: Duration = Duration::from_secs(11);
 
@@ -347,9 +349,12 @@ impl Agent {
         }
     }
 
-    /// Waits until no event of the graph file has come for a moment.
+    /// Waits until no event of the graph file has come for a moment, but not for ever.
     async fn settle(&self) {
-        while self.edits.seen.swap(false, Ordering::AcqRel) {
+        for _ in 0..SETTLES_MAX {
+            if !self.edits.seen.swap(false, Ordering::AcqRel) {
+                return;
+            }
             tokio::time::sleep(SETTLE).await;
         }
     }

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 /// An edit is read this long after its last event: editors write in several steps.
 const SETTLE: Duration = Duration::from_millis(50);
 /// One that goes on and on is read all the same, after so many of these.
-const SETTLE_ROUNDS_MAX: usize = 20;
+const SETTLE_ROUNDS_MAX: usize = 10;
 
 /// The edits of one file.
 pub(super) struct Edits {

@@ -21,7 +21,7 @@ pub(crate) fn run(words: &[String]) {
         ["visible", directory, count] => converge(Path::new(directory), number(count), false),
         ["durable", directory, count] => converge(Path::new(directory), number(count), true),
         ["check", directory, count, threads] => check(Path::new(directory), number(count), number(threads)),
-        ["guard", directory, how] => guard(Path::new(directory), how == "durable"),
+        ["guard", directory, how] => guard(Path::new(directory), how),
         ["spawn", count, at_once] => spawn(number(count), number(at_once)),
         _ => panic!("no such floor: {words:?}"),
     }
@@ -76,8 +76,8 @@ fn check(directory: &Path, count: usize, threads: usize) {
 }
 
 /// Watches one directory and puts its one file right, whatever happens to it. Prints how many microseconds each repair
-/// took, from the event.
-fn guard(directory: &Path, durable: bool) {
+/// took, from the event. On stable storage either before the file has its name, or right after.
+fn guard(directory: &Path, how: &str) {
     let inotify = init(CreateFlags::CLOEXEC).expect("an inotify instance");
     let flags = WatchFlags::DELETE | WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_FROM | WatchFlags::MOVED_TO;
     add_watch(&inotify, directory, flags).expect("a watch");
@@ -95,12 +95,14 @@ fn guard(directory: &Path, durable: bool) {
         }
         let mut file = File::create(&new).expect("a file");
         file.write_all(want.as_bytes()).expect("space");
-        if durable {
+        if how == "before" {
             file.sync_data().expect("a disk");
         }
-        drop(file);
         fs::rename(&new, &path).expect("a rename");
-        if durable {
+        if how == "after" {
+            file.sync_data().expect("a disk");
+        }
+        if how != "visible" {
             fsync(&handle).expect("a disk");
         }
         println!("{}", began.elapsed().as_micros());

@@ -68,7 +68,7 @@ impl Bench {
         self.row([
             what.to_owned(),
             ours.to_string(),
-            millis(ours.cpu),
+            ours.cpu(runs),
             format!("{floor} {}", floor.name),
             format!("{:.2}", ours.median().as_secs_f64() / floor.median().as_secs_f64()),
             target.to_owned(),
@@ -88,6 +88,12 @@ impl Bench {
 impl Series {
     pub(crate) fn median(&self) -> Duration {
         quantile(&self.walls, 0.5)
+    }
+
+    /// Nothing, where the steps of the kernel's count are too coarse to say.
+    fn cpu(&self, runs: usize) -> String {
+        let told = self.cpu.as_millis() * runs as u128 >= 100;
+        if told { millis(self.cpu) } else { "-".to_owned() }
     }
 }
 

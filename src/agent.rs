@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use crate::assemble::{self, Assembled};
 use crate::cli::{Exit, Failure};
 use crate::control::{Answers, Socket};
+use crate::diagnostic::Severity;
 use crate::events::{Events, rfc3339};
 use crate::ledger::Owed;
 use crate::observer::{Listener, Tally, Teller};
@@ -153,7 +154,10 @@ fn accept(assembled: Assembled) -> Result<Graph, Failure> {
     let Assembled { graph, problems, .. } = assembled;
     for problem in problems.shown() {
         let line = problem.line(problems.file()).to_string();
-        if graph.is_some() { tracing::warn!("{line}") } else { tracing::error!("{line}") }
+        match problem.severity {
+            Severity::Error => tracing::error!("{line}"),
+            Severity::Warning => tracing::warn!("{line}"),
+        }
     }
     if problems.more() > 0 {
         tracing::warn!("{}: and {} more", problems.file(), problems.more());
@@ -411,7 +415,7 @@ impl Agent {
             }
         }
         self.settings.progress.hide();
-        let snapshot = merged(before, self.engine.snapshot());
+        let snapshot = merged(before, self.engine.snapshot(), converged);
         self.socket = None;
         let Self { engine, shared, settings, clock, late, .. } = self;
         let tally = Arc::clone(&shared.tally);
@@ -441,14 +445,18 @@ impl Agent {
     }
 }
 
-/// What was pending before the drain is no longer visible after it; what ran then has ended since.
-fn merged(before: Snapshot, after: Snapshot) -> Snapshot {
+/// What was pending before the drain is no longer visible after it; what ran then has ended since. Once all was quiet,
+/// whatever is due again is the echo of our last repair, which is no longer waited for.
+fn merged(before: Snapshot, after: Snapshot, converged: bool) -> Snapshot {
     use mgmt_engine::report::Standing;
-    let stands = before
-        .stands
-        .into_iter()
-        .zip(after.stands)
-        .map(|(before, after)| if before.standing == Standing::Retrying { before } else { after });
+    let stands = before.stands.into_iter().zip(after.stands).map(|(before, mut after)| match after.standing {
+        _ if before.standing == Standing::Retrying => before,
+        Standing::Busy | Standing::Waiting if converged => {
+            after.standing = if after.changes > 0 { Standing::Changed } else { Standing::Clean };
+            after
+        }
+        _ => after,
+    });
     Snapshot { stands: stands.collect(), quiet_since: after.quiet_since, converged: after.converged, now: after.now }
 }
 

@@ -4,7 +4,7 @@
 //! Promises that nothing is written, and that an answer other than `unknown` is what an apply would do.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mgmt_engine::resource::{Cause, Change, Check, Look, Promise, Promises, Purpose};
@@ -62,15 +62,55 @@ pub async fn plan(graph: &Graph, guards: bool) -> Vec<Answer> {
     }
     let mut answers = vec![Answer::Ok; graph.vertices().len()];
     let mut made: Vec<Made> = vec![None; graph.vertices().len()];
+    let mut all: BTreeMap<PathBuf, (Promise, String)> = BTreeMap::new();
     for number in graph.order() {
+        let id = &graph.vertices()[number].id;
         let (answer, own) = match in_the_way(graph, &before[number], &answers) {
             Some(because) => (Answer::Unknown { because }, Vec::new()),
-            None => look(graph, number, &before[number], &answers, &made, guards).await,
+            None => {
+                let look = prospect(graph, number, &before[number], &answers, &made, guards);
+                judge(graph, number, look).await
+            }
         };
-        made[number] = sum(&graph.vertices()[number].id, own, before[number].iter().map(|(from, _)| &made[*from]));
+        all.extend(own.iter().map(|(path, promise)| (path.clone(), (*promise, id.to_string()))));
+        made[number] = sum(id, own, before[number].iter().map(|(from, _)| &made[*from]));
         answers[number] = answer;
     }
+    // A command may change anything, but is not taken to mend what would fail beside it.
+    all.remove(Path::new("/"));
+    if !all.is_empty() && answers.iter().any(|answer| matches!(answer, Answer::WouldFail { .. })) {
+        reconsider(graph, &before, &mut answers, &made, &Arc::new(all)).await;
+    }
     answers
+}
+
+/// What would fail as things are may not fail if something else, which it does not wait for, comes first by chance.
+async fn reconsider(
+    graph: &Graph,
+    before: &[Vec<(usize, bool)>],
+    answers: &mut [Answer],
+    made: &[Made],
+    all: &Arc<BTreeMap<PathBuf, (Promise, String)>>,
+) {
+    for number in graph.order() {
+        match &answers[number] {
+            Answer::WouldFail { fault } => {
+                let mut look = prospect(graph, number, &before[number], answers, made, false);
+                look.promises = look.promises.with_beside(Arc::clone(all));
+                let fault = fault.clone();
+                if let (Answer::Unknown { because }, _) = judge(graph, number, look).await {
+                    let because = format!("{because}, or at the same time; as things stand, it would fail: {fault}");
+                    answers[number] = Answer::Unknown { because };
+                }
+            }
+            Answer::Unknown { .. } => {
+                if let Some(because) = in_the_way(graph, &before[number], answers) {
+                    answers[number] = Answer::Unknown { because };
+                }
+            }
+            Answer::Ok | Answer::WouldChange { .. } => {}
+        }
+    }
 }
 
 /// A predecessor that would fail, or of which nothing is known.
@@ -85,24 +125,28 @@ fn in_the_way(graph: &Graph, before: &[(usize, bool)], answers: &[Answer]) -> Op
     })
 }
 
-async fn look(
+/// What a vertex is told when its turn comes.
+fn prospect(
     graph: &Graph,
     number: usize,
     before: &[(usize, bool)],
     answers: &[Answer],
     made: &[Made],
     guards: bool,
-) -> (Answer, Vec<(PathBuf, Promise)>) {
-    let vertex = &graph.vertices()[number];
+) -> Look {
     let changes = |from: usize| matches!(answers[from], Answer::WouldChange { noop: false, .. });
-    let refresh = before.iter().any(|(from, notify)| *notify && changes(*from));
-    let earlier = sum(&vertex.id, Vec::new(), before.iter().map(|(from, _)| &made[*from]));
-    let look = Look {
+    let earlier = sum(&graph.vertices()[number].id, Vec::new(), before.iter().map(|(from, _)| &made[*from]));
+    Look {
         cause: Cause::First,
-        refresh,
+        refresh: before.iter().any(|(from, notify)| *notify && changes(*from)),
         purpose: if guards { Purpose::Plan } else { Purpose::PlanWithoutGuards },
         promises: earlier.map_or_else(Promises::none, |made| Promises::new((*made).clone())),
-    };
+    }
+}
+
+async fn judge(graph: &Graph, number: usize, look: Look) -> (Answer, Vec<(PathBuf, Promise)>) {
+    let vertex = &graph.vertices()[number];
+    let refresh = look.refresh;
     let check = Arc::clone(&vertex.resource).check(look);
     let checked = match vertex.meta.timeout {
         None => check.await,

@@ -55,6 +55,7 @@ pub fn difference(old: &Graph, new: &Graph) -> Difference {
             // Most new graphs are the old one with a small edit: the same number is the likeliest place.
             let known = match old.vertices().get(number) {
                 Some(same_place) if same_place.id == vertex.id => Some(number),
+                _ if old.vertices().is_empty() => None,
                 _ => old.number(&vertex.id),
             };
             match known {

@@ -92,41 +92,60 @@ pub enum Promise {
 
 /// What repairs planned before this one make of paths. Empty outside plans.
 #[derive(Debug, Clone, Default)]
-pub struct Promises(Option<Arc<BTreeMap<PathBuf, (Promise, String)>>>);
+pub struct Promises {
+    before: Made,
+    /// What others would make at an unknown time: never more than "anything".
+    beside: Made,
+}
+
+type Made = Option<Arc<BTreeMap<PathBuf, (Promise, String)>>>;
 
 impl Promises {
     /// No promises.
     pub const fn none() -> Self {
-        Self(None)
+        Self { before: None, beside: None }
     }
 
     /// Promises made so far: path to what it becomes and who makes it so.
     pub fn new(made: BTreeMap<PathBuf, (Promise, String)>) -> Self {
-        Self((!made.is_empty()).then(|| Arc::new(made)))
+        Self { before: (!made.is_empty()).then(|| Arc::new(made)), beside: None }
+    }
+
+    /// Adds what is promised by others, of whom nothing says whether they come before or after: where those so far
+    /// promise nothing, it may become anything.
+    #[must_use]
+    pub fn with_beside(self, made: Arc<BTreeMap<PathBuf, (Promise, String)>>) -> Self {
+        Self { beside: Some(made), ..self }
     }
 
     /// The promise that governs `path`: the one for itself, else the nearest ancestor's if that one is a directory
     /// made anew, removed, or anything. With who made it.
     pub fn of(&self, path: &Path) -> Option<(&Path, Promise, &str)> {
-        let made = self.0.as_ref()?;
-        for (depth, at) in path.ancestors().enumerate() {
-            if let Some((at, (promise, who))) = made.get_key_value(at)
-                && (depth == 0 || *promise != Promise::File)
-            {
-                return Some((at, *promise, who));
-            }
-        }
-        None
+        let beside = || governing(&self.beside, path).map(|(at, _, who)| (at, Promise::Anything, who));
+        governing(&self.before, path).or_else(beside)
     }
 
     /// The first promise for something below `path`.
     pub fn below(&self, path: &Path) -> Option<(&Path, Promise, &str)> {
-        let made = self.0.as_ref()?;
-        made.range(path.to_path_buf()..)
-            .take_while(|(at, _)| at.starts_with(path))
-            .find(|(at, _)| at.as_path() != path)
-            .map(|(at, (promise, who))| (at.as_path(), *promise, who.as_str()))
+        let beside = || first_below(&self.beside, path).map(|(at, _, who)| (at, Promise::Anything, who));
+        first_below(&self.before, path).or_else(beside)
     }
+}
+
+fn governing<'m>(made: &'m Made, path: &Path) -> Option<(&'m Path, Promise, &'m str)> {
+    let made = made.as_ref()?;
+    path.ancestors().enumerate().find_map(|(depth, at)| {
+        let (at, (promise, who)) = made.get_key_value(at)?;
+        (depth == 0 || *promise != Promise::File).then_some((at.as_path(), *promise, who.as_str()))
+    })
+}
+
+fn first_below<'m>(made: &'m Made, path: &Path) -> Option<(&'m Path, Promise, &'m str)> {
+    made.as_ref()?
+        .range(path.to_path_buf()..)
+        .take_while(|(at, _)| at.starts_with(path))
+        .find(|(at, _)| at.as_path() != path)
+        .map(|(at, (promise, who))| (at.as_path(), *promise, who.as_str()))
 }
 
 /// Why the engine looks at, or repairs, a vertex. Printed with every change.

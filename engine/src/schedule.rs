@@ -6,20 +6,23 @@
 //! What it promises: nothing ready is withheld; an event is never lost; a refresh is never lost and never doubled; a
 //! failure holds back successors and nobody else; a new graph touches only what differs.
 
+mod replace;
+mod stands;
+mod successors;
+
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use crate::clock::Moment;
 use crate::convergence::Convergence;
-use crate::difference::{Difference, Fate};
-use crate::graph::Graph;
 use crate::id::Id;
 use crate::permits::Permits;
-use crate::report::{Report, Stand, Standing, What};
+use crate::report::{Report, What};
 use crate::resource::{Applied, Cause, Fault, Ticket};
 pub use crate::vertex::{Deed, Found};
 use crate::vertex::{Next, State, Step, Vertex};
+use successors::Successors;
 
 /// How a schedule treats all vertices.
 #[derive(Debug, Clone, Copy)]
@@ -90,8 +93,7 @@ enum Alarm {
 pub struct Schedule {
     options: Options,
     vertices: Vec<Vertex>,
-    successors: Vec<Vec<(u32, bool)>>,
-    predecessors: Vec<Vec<u32>>,
+    successors: Successors,
     /// Slot of each vertex of the present graph, by number.
     slots: Vec<u32>,
     free: Vec<u32>,
@@ -117,8 +119,7 @@ impl Schedule {
         Self {
             options,
             vertices: Vec::new(),
-            successors: Vec::new(),
-            predecessors: Vec::new(),
+            successors: Successors::default(),
             slots: Vec::new(),
             free: Vec::new(),
             freed: Vec::new(),
@@ -295,8 +296,8 @@ impl Schedule {
         if !self.alive(ticket) || self.vertices[ticket.slot as usize].leaving {
             return;
         }
-        for n in 0..self.successors[ticket.slot as usize].len() {
-            let (slot, _) = self.successors[ticket.slot as usize][n];
+        for n in self.successors.of(ticket.slot) {
+            let (slot, _) = self.successors.at(n);
             let life = self.vertices[slot as usize].life;
             self.raise(Ticket { slot, life }, Cause::Tick, now);
         }
@@ -402,8 +403,8 @@ impl Schedule {
     /// Something changed: refreshes those behind notify edges, and wakes those that failed.
     fn pass_on(&mut self, slot: u32, now: Moment) {
         let from = self.vertices[slot as usize].heir.unwrap_or(slot);
-        for n in 0..self.successors[from as usize].len() {
-            let (to, notify) = self.successors[from as usize][n];
+        for n in self.successors.of(from) {
+            let (to, notify) = self.successors.at(n);
             let revision = self.revise();
             let vertex = &mut self.vertices[to as usize];
             if notify {
@@ -422,8 +423,8 @@ impl Schedule {
     fn intend(&mut self, slot: u32, begin: bool) -> Option<Owed> {
         let from = self.vertices[slot as usize].heir.unwrap_or(slot);
         let mut any = false;
-        for n in 0..self.successors[from as usize].len() {
-            let (to, notify) = self.successors[from as usize][n];
+        for n in self.successors.of(from) {
+            let (to, notify) = self.successors.at(n);
             if notify {
                 any = true;
                 let vertex = &mut self.vertices[to as usize];
@@ -512,8 +513,8 @@ impl Schedule {
             return;
         }
         self.vertices[slot as usize].open = open;
-        for n in 0..self.successors[slot as usize].len() {
-            let (to, _) = self.successors[slot as usize][n];
+        for n in self.successors.of(slot) {
+            let (to, _) = self.successors.at(n);
             let vertex = &mut self.vertices[to as usize];
             if open {
                 vertex.blockers -= 1;
@@ -582,11 +583,11 @@ impl Schedule {
                 self.raise(ticket, Cause::Poll, now);
             }
             Alarm::Recheck => {
-                if vertex.state == State::Failed && vertex.step == Step::Idle {
+                if vertex.recheck() {
                     self.raise(ticket, Cause::Poll, now);
                 }
             }
-            Alarm::Settle => match vertex.contest.settle(now) {
+            Alarm::Settle => match vertex.contest.as_mut().and_then(|contest| contest.settle(now)) {
                 Some(Ok(())) => {
                     let held = matches!(vertex.step, Step::Pausing(_));
                     self.say(slot, vec![What::Settled], now);
@@ -604,209 +605,4 @@ impl Schedule {
 
 fn slot_number(slot: usize) -> u32 {
     u32::try_from(slot).expect("a graph has fewer than 2^32 vertices")
-}
-
-/// Replacing the graph.
-impl Schedule {
-    /// Puts a new graph in the place of the old one. `difference` compares the two; `debts` are refreshes that an
-    /// earlier run of the program still owed. Returns the slot of each vertex of the new graph, by number, and the
-    /// slots of those that leave but still have something running.
-    pub fn replace(
-        &mut self,
-        graph: &Graph,
-        difference: &Difference,
-        debts: &BTreeSet<Id>,
-        now: Moment,
-    ) -> (Vec<u32>, Vec<u32>) {
-        let cause = if self.slots.is_empty() && self.lives == 0 { Cause::First } else { Cause::Reload };
-        let old = std::mem::take(&mut self.slots);
-        let mut waiting_for: HashMap<u32, u32> = HashMap::new();
-        let slots: Vec<u32> = graph
-            .vertices()
-            .iter()
-            .zip(&difference.fates)
-            .map(|(vertex, fate)| match fate {
-                Fate::Stays(number) => old[*number],
-                Fate::Enters => self.enter(vertex, cause, debts.contains(&vertex.id), now),
-                Fate::Replaces(number) => {
-                    let before = old[*number];
-                    let owed = self.vertices[before as usize].owes_refresh() || debts.contains(&vertex.id);
-                    let slot = self.enter(vertex, cause, owed, now);
-                    waiting_for.insert(before, slot);
-                    slot
-                }
-            })
-            .collect();
-        let still_running = self.leave(difference.leaves.iter().map(|n| old[*n]), &waiting_for);
-        self.slots = slots;
-        self.rewire(graph);
-        for n in 0..self.slots.len() {
-            self.consider(self.slots[n], now);
-        }
-        self.judge(now);
-        (self.slots.clone(), still_running)
-    }
-
-    fn enter(&mut self, vertex: &crate::graph::Vertex, cause: Cause, owed: bool, now: Moment) -> u32 {
-        self.lives = self.lives.wrapping_add(1);
-        let mut new = Vertex::new(vertex.id.clone(), vertex.meta.clone(), self.lives, cause, now);
-        if owed {
-            new.inherit_refresh(self.revise());
-        }
-        match self.free.pop() {
-            Some(slot) => {
-                self.vertices[slot as usize] = new;
-                slot
-            }
-            None => {
-                self.vertices.push(new);
-                self.successors.push(Vec::new());
-                self.predecessors.push(Vec::new());
-                slot_number(self.vertices.len() - 1)
-            }
-        }
-    }
-
-    /// Ends those that leave, or marks them to end when what runs has ended.
-    fn leave(&mut self, leaving: impl Iterator<Item = u32>, heirs: &HashMap<u32, u32>) -> Vec<u32> {
-        let mut still_running = Vec::new();
-        for slot in leaving {
-            let vertex = &mut self.vertices[slot as usize];
-            vertex.leaving = true;
-            vertex.heir = heirs.get(&slot).copied();
-            if matches!(vertex.step, Step::Running(..)) {
-                still_running.push(slot);
-                continue;
-            }
-            if matches!(vertex.step, Step::Queued(_)) {
-                self.ready.retain(|queued| *queued != slot);
-            }
-            self.permits.forget(slot);
-            self.set_step(slot, Step::Idle);
-            self.release_slot(slot);
-        }
-        still_running
-    }
-
-    /// The last action of a leaving vertex has ended.
-    fn end(&mut self, slot: u32, now: Moment) {
-        self.set_step(slot, Step::Idle);
-        self.give_back(slot, now);
-        let heir = self.vertices[slot as usize].heir;
-        self.release_slot(slot);
-        if let Some(heir) = heir {
-            self.vertices[heir as usize].blockers -= 1;
-            self.consider(heir, now);
-        }
-    }
-
-    fn release_slot(&mut self, slot: u32) {
-        let vertex = &mut self.vertices[slot as usize];
-        // No ticket of the life that has ended is valid any more.
-        self.lives = self.lives.wrapping_add(1);
-        vertex.life = self.lives;
-        self.free.push(slot);
-        self.freed.push(slot);
-    }
-
-    /// Lays the edges anew, and counts anew who stands in whose way.
-    fn rewire(&mut self, graph: &Graph) {
-        for (successors, predecessors) in self.successors.iter_mut().zip(&mut self.predecessors) {
-            successors.clear();
-            predecessors.clear();
-        }
-        for vertex in &mut self.vertices {
-            vertex.blockers = 0;
-            vertex.intents = 0;
-        }
-        for edge in graph.edges() {
-            let (from, to) = (self.slots[edge.from], self.slots[edge.to]);
-            self.successors[from as usize].push((to, edge.notify));
-            self.predecessors[to as usize].push(from);
-            self.vertices[to as usize].blockers += u32::from(!self.vertices[from as usize].open);
-        }
-        self.owed.clear();
-        for slot in 0..slot_number(self.vertices.len()) {
-            let vertex = &self.vertices[slot as usize];
-            let (applies, heir) = (matches!(vertex.step, Step::Running(Deed::Apply, _)), vertex.heir);
-            if let (true, Some(heir)) = (vertex.leaving && vertex.step != Step::Idle, heir) {
-                self.vertices[heir as usize].blockers += 1;
-            }
-            if applies {
-                self.intend(slot, true);
-            }
-        }
-        for n in 0..self.slots.len() {
-            if self.vertices[self.slots[n] as usize].owes_refresh() {
-                self.settle_debt(self.slots[n]);
-            }
-        }
-        self.owed_version += 1;
-    }
-}
-
-/// Predecessors named in a [`Stand`] at most.
-const WAITS_FOR_MAX: usize = 3;
-
-/// Looking at it from outside.
-impl Schedule {
-    /// Whose life a ticket is, if it has not ended.
-    pub fn name_of(&self, ticket: Ticket) -> Option<&Id> {
-        self.alive(ticket).then(|| &self.vertices[ticket.slot as usize].id)
-    }
-
-    /// How each vertex of the present graph stands, by number.
-    pub fn stands(&self) -> Vec<Stand> {
-        let held = self.held();
-        self.slots.iter().map(|slot| self.stand(*slot, &held)).collect()
-    }
-
-    /// Which slots wait for a failure, directly or not.
-    fn held(&self) -> Vec<bool> {
-        let mut held = vec![false; self.vertices.len()];
-        let failed = |v: &Vertex| v.state == State::Failed && v.step == Step::Idle;
-        let mut front: Vec<u32> =
-            self.slots.iter().copied().filter(|slot| failed(&self.vertices[*slot as usize])).collect();
-        while let Some(at) = front.pop() {
-            for (next, _) in &self.successors[at as usize] {
-                let vertex = &self.vertices[*next as usize];
-                if !held[*next as usize] && !vertex.open && vertex.step == Step::Idle {
-                    held[*next as usize] = true;
-                    front.push(*next);
-                }
-            }
-        }
-        held
-    }
-
-    fn stand(&self, slot: u32, held: &[bool]) -> Stand {
-        let vertex = &self.vertices[slot as usize];
-        let standing = match (vertex.step, vertex.state) {
-            _ if vertex.contest.is_contested() => Standing::Contested,
-            (Step::Pausing(_), _) => Standing::Retrying,
-            (Step::Running(..) | Step::Queued(_) | Step::Parked, _) => Standing::Busy,
-            (Step::Idle, State::Failed) => Standing::Failed,
-            (Step::Idle, _) if vertex.blockers > 0 && vertex.wants_work() => {
-                if held[slot as usize] {
-                    Standing::Held
-                } else {
-                    Standing::Waiting
-                }
-            }
-            (Step::Idle, State::Fresh) => Standing::Waiting,
-            (Step::Idle, State::WouldChange) => Standing::WouldChange,
-            (Step::Idle, State::Clean) if vertex.changes > 0 => Standing::Changed,
-            (Step::Idle, State::Clean) => Standing::Clean,
-        };
-        let waits = matches!(standing, Standing::Waiting | Standing::Held);
-        let waits_for = self.predecessors[slot as usize].iter().filter(|p| waits && !self.vertices[**p as usize].open);
-        Stand {
-            id: vertex.id.clone(),
-            standing,
-            running_since: if let Step::Running(_, since) = vertex.step { Some(since) } else { None },
-            waits_for: waits_for.take(WAITS_FOR_MAX).map(|p| self.vertices[*p as usize].id.clone()).collect(),
-            fault: vertex.fault.clone(),
-            changes: vertex.changes,
-        }
-    }
 }

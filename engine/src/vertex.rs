@@ -85,7 +85,8 @@ pub(crate) struct Vertex {
     pub(crate) cause: Cause,
     pub(crate) fault: Option<String>,
     pub(crate) changes: u64,
-    pub(crate) contest: Contest,
+    /// Boxed, because hardly any vertex is ever repaired often.
+    pub(crate) contest: Option<Box<Contest>>,
     raised: u64,
     seen: u64,
     looking: u64,
@@ -95,14 +96,16 @@ pub(crate) struct Vertex {
     raised_at: Option<Moment>,
     drift: String,
     attempts: u32,
-    bucket: Option<Bucket>,
+    bucket: Option<Box<Bucket>>,
     recheck: Doubling,
+    /// An alarm for the next recheck is set: however often it fails until then, one is enough.
+    recheck_set: bool,
 }
 
 impl Vertex {
     pub(crate) fn new(id: Id, meta: Meta, life: u32, cause: Cause, now: Moment) -> Self {
         Self {
-            bucket: meta.limit.map(|limit| Bucket::new(limit, now)),
+            bucket: meta.limit.map(|limit| Box::new(Bucket::new(limit, now))),
             id,
             meta,
             life,
@@ -117,7 +120,7 @@ impl Vertex {
             cause,
             fault: None,
             changes: 0,
-            contest: Contest::new(),
+            contest: None,
             raised: 1,
             seen: 0,
             looking: 0,
@@ -128,6 +131,7 @@ impl Vertex {
             drift: String::new(),
             attempts: 0,
             recheck: Doubling::new(RECHECK_FIRST, RECHECK_MOST),
+            recheck_set: false,
         }
     }
 
@@ -159,8 +163,8 @@ impl Vertex {
         self.because(cause);
         self.raised = revision;
         self.raised_at.get_or_insert(now);
-        if self.contest.is_contested() {
-            self.contest.touch(now);
+        if let Some(contest) = self.contest.as_mut().filter(|contest| contest.is_contested()) {
+            contest.touch(now);
         }
     }
 
@@ -212,7 +216,7 @@ impl Vertex {
             return self.settle(State::WouldChange);
         }
         if self.meta.limit.is_none() {
-            match self.contest.repair(now) {
+            match self.contest.get_or_insert_default().repair(now) {
                 Verdict::Go => {}
                 Verdict::GoContested => say(What::Contested),
                 Verdict::Hold(until) => return Next::Pause(until),
@@ -292,7 +296,13 @@ impl Vertex {
         (self.converged(false, say), changed)
     }
 
-    /// Something failed. With `recheck`, also says after how long to look again although retries are used up.
+    /// The alarm for a recheck has gone off. Whether to look again.
+    pub(crate) fn recheck(&mut self) -> bool {
+        self.recheck_set = false;
+        self.state == State::Failed && self.step == Step::Idle
+    }
+
+    /// Something failed. Also says after how long to look again although retries are used up, unless it did before.
     pub(crate) fn failed(
         &mut self,
         fault: &Fault,
@@ -309,6 +319,7 @@ impl Vertex {
         self.seen = self.looking;
         self.state = State::Failed;
         say(What::Failed { fault: fault.to_string(), again: None });
-        (Next::Rest, Some(self.recheck.pause()))
+        let set = std::mem::replace(&mut self.recheck_set, true);
+        (Next::Rest, (!set).then(|| self.recheck.pause()))
     }
 }

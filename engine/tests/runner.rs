@@ -122,8 +122,12 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::converging(Duration::ZERO)
+    }
+
+    fn converging(converged: Duration) -> Self {
         let told = Told::default();
-        let options = Options { noop: false, recheck: false, converged: Duration::ZERO };
+        let options = Options { noop: false, recheck: false, converged };
         let config = Config { options, workers: None };
         let runtime = tokio::runtime::Handle::current();
         let engine = Engine::start(config, Clock::start(), runtime, Box::new(told.clone()), Box::new(Nowhere));
@@ -260,4 +264,20 @@ async fn equal_vertices_survive_a_thousand_graphs() {
     bench.until(Condition::Converged).await;
     assert_eq!(count.load(Ordering::SeqCst), 1, "looked at once, in all these graphs");
     assert_eq!(bench.engine.snapshot().stands.len(), 2);
+}
+
+/// The last thing to happen is the end of a task, which no worker sees: one must be woken to watch the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadline_that_a_task_sets_is_kept() {
+    for _ in 0..20 {
+        let mut bench = Bench::converging(Duration::from_millis(30));
+        let gate = Arc::new(Semaphore::new(0));
+        bench.add("gated", Act::Gate(Arc::clone(&gate)));
+        bench.run();
+        while bench.engine.snapshot().stands[0].standing != Standing::Busy {
+            tokio::task::yield_now().await;
+        }
+        gate.add_permits(1);
+        bench.until(Condition::Converged).await;
+    }
 }

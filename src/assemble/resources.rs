@@ -36,6 +36,8 @@ struct Declared<'d> {
     wishes: Vec<Wish>,
     /// Semaphores named inside of it.
     semaphores: Vec<(Semaphore, Place)>,
+    /// Unknown keys that were reported as errors: they reject the file, but do not keep the rest from being judged.
+    unknown: usize,
 }
 
 /// Why a name in the file is no vertex.
@@ -157,6 +159,7 @@ impl<'a, 'd> Resources<'a, 'd> {
             params: Params::default(),
             wishes: Vec::new(),
             semaphores: Vec::new(),
+            unknown: 0,
         };
         let mut poll = None;
         for pair in pairs {
@@ -166,7 +169,7 @@ impl<'a, 'd> Resources<'a, 'd> {
         }
         declared.meta.poll = declared.meta.poll.or(poll);
         default_path(&mut declared);
-        if problems.errors() > errors {
+        if problems.errors() > errors + declared.unknown {
             self.vertices.absent.insert(declared.id, Absence::Broken);
         } else {
             self.declared.push(declared);
@@ -219,6 +222,7 @@ impl<'a, 'd> Resources<'a, 'd> {
             key => {
                 let known = COMMON_KEYS.into_iter().chain(declared.info.fields.iter().map(|field| field.name));
                 let near = nearest(key, known);
+                declared.unknown += usize::from(self.options.strict);
                 problems.push(Problem::unknown_key(pair.place, subject(), key, near, self.options.strict));
             }
         }

@@ -5,17 +5,29 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use mgmt_engine::resource::{Fault, Stop, Urgency};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::child::Rest;
 use super::command::Line;
 use super::output::{Level, logged};
 use super::setting::{Setting, Stage, ending};
 
+/// Commands and guards that run at the same time; more wait for their turn. Each takes three descriptors and a process,
+/// and ten thousand at once would take the machine down with them.
+const COMMANDS_MAX: usize = 1000;
+static TURNS: Semaphore = Semaphore::const_new(COMMANDS_MAX);
+
+/// A turn to run a command; it ends when this is dropped.
+async fn turn() -> SemaphorePermit<'static> {
+    TURNS.acquire().await.expect("nobody closes it")
+}
+
 /// Runs a guard, and says whether it exited 0. Dropping the future ends the guard.
 ///
 /// # Errors
 /// It could not be run, or a signal ended it: then it has not answered.
 pub(super) async fn guard(setting: &Setting, stage: &Stage<'_>, name: &str, line: &Line) -> Result<bool, Fault> {
+    let _turn = turn().await;
     let mut output = logged(&setting.id, setting.loudness(Level::Debug));
     let mut running = stage.start(line).await.map_err(|fault| Fault::new(format!("{name}: {fault}")))?;
     let ended = running.ended(Rest::Lives, &mut |source, bytes: &[u8]| output.push(source, bytes)).await;
@@ -38,9 +50,11 @@ pub(super) async fn command(
     limit: Option<Duration>,
     stop: &Stop,
 ) -> Result<(), Fault> {
-    if stop.urgency() >= Urgency::Cancel {
-        return Err(Fault::new("cancelled before it started"));
-    }
+    let _turn = tokio::select! {
+        biased;
+        () = stop.reached(Urgency::Cancel) => return Err(Fault::new("cancelled before it started")),
+        turn = turn() => turn,
+    };
     let mut output = logged(&setting.id, setting.loudness(Level::Info));
     let mut running = stage.start(line).await?;
     let mut sink = |source, bytes: &[u8]| output.push(source, bytes);

@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use mgmt_engine::resource::{Change, Promise};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::thread::CapabilitySet;
 
-use super::attributes::{Ids, bits, kind, wanted_bits};
+use super::attributes::{self, Ids, bits, kind, wanted_bits};
 use super::contents::INLINE_BYTES_MAX;
 use super::desired::{Desired, Want};
 use super::tree::Step;
@@ -129,6 +130,21 @@ impl Drift {
         self.standing.as_ref().filter(|stat| kind(stat) == FileType::RegularFile)
     }
 
+    /// Whether what lies below the path becomes reachable, or no longer is, in a way that only doing it can tell: a file
+    /// where a directory or nothing stood, a link that may lead anywhere, a directory that is closed to us.
+    fn opens_or_closes(&self) -> bool {
+        match self.repair {
+            Repair::Link { .. } => true,
+            Repair::Write { .. } => self.replaces().is_none(),
+            Repair::Directory { .. } | Repair::Attributes => {
+                matches!(self.desired.want, Want::Directory(_))
+                    && self.final_bits() & 0o300 != 0o300
+                    && !attributes::may(CapabilitySet::DAC_OVERRIDE)
+            }
+            Repair::Members | Repair::Remove | Repair::Sync => false,
+        }
+    }
+
     fn wanted_type(&self) -> FileType {
         match self.desired.want {
             Want::Directory(_) => FileType::Directory,
@@ -174,7 +190,7 @@ impl mgmt_engine::resource::Drift for Drift {
     fn promises(&self) -> Vec<(PathBuf, Promise)> {
         let path = &self.desired.path;
         let promise = match self.repair {
-            _ if !self.steps.is_empty() => Promise::Anything,
+            _ if !self.steps.is_empty() || self.opens_or_closes() => Promise::Anything,
             Repair::Write { .. } | Repair::Link { .. } | Repair::Attributes | Repair::Members | Repair::Sync => {
                 Promise::File
             }

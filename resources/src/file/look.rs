@@ -17,7 +17,7 @@ use super::attributes::{self, Ids, kind};
 use super::contents::INLINE_BYTES_MAX;
 use super::desired::{Contents, Desired, Want};
 use super::drift::{Drift, Note, Repair};
-use super::never::{Never, resolved};
+use super::never::{self, Never, resolved};
 use super::remove::{self, holds_mount};
 use super::tree::Comparison;
 use crate::host::Host;
@@ -347,6 +347,9 @@ impl Looker<'_> {
     /// Whether the entry could be renamed over or removed.
     fn replaceable(&self, standing: &Stat) -> Result<(), Fault> {
         attributes::changeable(self.path(), standing)?;
+        if never::is_mount(CWD, self.path().as_os_str()).unwrap_or(false) {
+            return Err(Fault::path("replace", self.path(), "it is a mount point"));
+        }
         let parent = self.parent()?;
         let euid = geteuid().as_raw();
         let sticky = parent.is_some_and(|parent| parent.st_mode & 0o1000 != 0 && parent.st_uid != euid);
@@ -394,6 +397,10 @@ impl Looker<'_> {
                 Ok(stat) if kind(&stat) == FileType::Directory => return writable(above).map(|()| missing),
                 Ok(_) => {
                     return Err(Fault::path("create", self.path(), format!("{} is not a directory", above.display())));
+                }
+                Err(Errno::NOENT) if lstat(above).is_ok() => {
+                    let why = format!("{} is a symbolic link to nothing", above.display());
+                    return Err(Fault::path("create", self.path(), why));
                 }
                 Err(Errno::NOENT) => {}
                 Err(error) => return Err(Fault::path("create", self.path(), error)),

@@ -42,7 +42,11 @@ fn repairs_promise_what_they_make() {
             .collect::<Vec<_>>()
     };
     let one = |path: &str, promise| vec![(PathBuf::from(path), promise)];
-    assert_eq!(promises(&[("path", "a"), ("state", "exists")]), one("a", Promise::File));
+    assert_eq!(promises(&[("path", "old"), ("content", "y")]), one("old", Promise::File));
+    // What lies below a path can change with what stands there.
+    assert_eq!(promises(&[("path", "a"), ("state", "exists")]), one("a", Promise::Anything));
+    let link = [("path", "old"), ("source", "from"), ("symlink", "true"), ("state", "exists")];
+    assert_eq!(promises(&link), one("old", Promise::Anything));
     assert_eq!(promises(&[("path", "d/"), ("state", "exists")]), one("d", Promise::Directory));
     assert_eq!(promises(&[("path", "old"), ("state", "absent")]), one("old", Promise::Absent));
     let above = promises(&[("path", "d/e/"), ("state", "exists"), ("recurse", "true")]);
@@ -66,4 +70,12 @@ fn what_could_not_be_written_is_found_by_the_check() {
     }
     let unknown = [("path", "a"), ("owner", "nobody-of-this-name")];
     assert_eq!(bench.check(&unknown), "fault: user nobody-of-this-name does not exist");
+}
+
+#[test]
+fn a_directory_is_not_promised_below_a_link_to_nothing() {
+    let bench = Bench::new();
+    std::os::unix::fs::symlink("nowhere", bench.path("l")).unwrap();
+    let below = [("path", "l/d/"), ("state", "exists"), ("recurse", "true")];
+    assert!(bench.plan(&[], &below).contains("l is a symbolic link to nothing"));
 }

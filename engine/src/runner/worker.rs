@@ -1,0 +1,201 @@
+//! A worker's life: wait, pull a batch, poll each future once, report.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use super::Shared;
+use super::bounded::{Guarded, future_of, panicked};
+use super::core::{Job, Outcome, Watching};
+use crate::resource::{Fault, Signal, Sink, Ticket, Watch};
+use crate::schedule::Event;
+
+/// Actions that a worker pulls at once, at most.
+const BATCH_MAX: usize = 256;
+/// A worker that has spent this long on a batch puts the rest back, so that nothing ready waits behind a slow one.
+const BATCH_TIME: Duration = Duration::from_micros(300);
+/// The reserve takes what has been ready for so long while as many workers as there are cores are at work.
+const RESERVE_AFTER: Duration = Duration::from_millis(1);
+
+impl Shared {
+    /// A worker's life.
+    pub(super) fn work(self: &Arc<Self>, number: usize) {
+        let _runtime = self.runtime.enter();
+        let mut jobs = Vec::with_capacity(BATCH_MAX);
+        let mut done: Vec<(Ticket, Outcome)> = Vec::with_capacity(BATCH_MAX);
+        while self.pull(number, &mut jobs) {
+            let began = self.clock.now();
+            let mut rest = jobs.drain(..);
+            for job in rest.by_ref() {
+                let ticket = job.action.ticket;
+                if let Some(outcome) = self.begin(job) {
+                    done.push((ticket, outcome));
+                }
+                if self.clock.now().since(began) >= BATCH_TIME {
+                    break;
+                }
+            }
+            let rest: Vec<Job> = rest.collect();
+            let now = self.clock.now();
+            let mut core = self.lock();
+            // The later ones go to the front first, so that they keep their order.
+            for job in rest.into_iter().rev() {
+                core.held[job.action.ticket.slot as usize].fix = job.fix;
+                core.schedule.put_back(&job.action);
+            }
+            for (ticket, outcome) in done.drain(..) {
+                core.take_in(ticket, outcome, now);
+            }
+            core.active -= 1;
+            self.settle_and(core, true);
+            self.clear_ledger();
+        }
+    }
+
+    /// Waits until something is to be done, and pulls a fair share of it. `false`: it is over.
+    fn pull(&self, number: usize, jobs: &mut Vec<Job>) -> bool {
+        let mut core = self.lock();
+        let mut stepped_in = false;
+        loop {
+            if core.over {
+                return false;
+            }
+            let now = self.clock.now();
+            let wake_at = core.schedule.wake_at();
+            if wake_at.is_some_and(|at| at <= now) {
+                core.schedule.step(Event::Wake, now);
+                self.settle(core);
+                core = self.lock();
+                continue;
+            }
+            if core.active < self.cores || stepped_in {
+                let share = (core.schedule.ready() / (self.cores * 2)).clamp(1, BATCH_MAX);
+                core.pull(share, now, jobs);
+                if !jobs.is_empty() {
+                    core.active += 1;
+                    core.pulls += 1;
+                    if core.is_deadline_missed() {
+                        // Somebody else has to watch the time while this one works.
+                        self.work.notify_one();
+                    }
+                    return true;
+                }
+            }
+            // With work left over, one sleeper looks again soon: the others may be blocked.
+            let watches = core.schedule.ready() > 0 && !core.sentinel;
+            let limit = [wake_at.map(|at| at.since(now)), watches.then_some(RESERVE_AFTER)].into_iter().flatten().min();
+            core.sentinel |= watches;
+            core.idle += 1;
+            core.alarms[number] = wake_at;
+            let pulls = core.pulls;
+            stepped_in = false;
+            core = match limit {
+                None => self.work.wait(core).unwrap_or_else(PoisonError::into_inner),
+                Some(limit) => {
+                    let woken = self.work.wait_timeout(core, limit).unwrap_or_else(PoisonError::into_inner);
+                    stepped_in = watches && woken.1.timed_out() && woken.0.pulls == pulls;
+                    woken.0
+                }
+            };
+            core.idle -= 1;
+            core.alarms[number] = None;
+            if watches {
+                core.sentinel = false;
+            }
+        }
+    }
+
+    /// Begins an action: polls it once here; what is not done then goes on as a task, which reports by itself.
+    fn begin(self: &Arc<Self>, job: Job) -> Option<Outcome> {
+        let ticket = job.action.ticket;
+        if job.action.arm
+            && let Err(fault) = self.arm(&job)
+        {
+            return Some(Outcome::WatchFailed(fault));
+        }
+        if let Some(owed) = &job.action.owed {
+            self.keep(owed, true);
+        }
+        let deed = job.action.deed;
+        let mut future = match catch_unwind(AssertUnwindSafe(|| future_of(job))) {
+            Ok(future) => Guarded(future),
+            Err(panic) => return Some(Outcome::failed(deed, panicked(&*panic))),
+        };
+        match Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(outcome) => Some(outcome.unwrap_or_else(|fault| Outcome::failed(deed, fault))),
+            Poll::Pending => {
+                let shared = Arc::clone(self);
+                self.runtime.spawn(async move {
+                    let outcome = future.await.unwrap_or_else(|fault| Outcome::failed(deed, fault));
+                    let now = shared.clock.now();
+                    let mut core = shared.lock();
+                    core.take_in(ticket, outcome, now);
+                    shared.settle(core);
+                    shared.clear_ledger();
+                });
+                None
+            }
+        }
+    }
+
+    /// Arms the watch of a vertex that is about to be looked at for the first time.
+    fn arm(self: &Arc<Self>, job: &Job) -> Result<(), Fault> {
+        let ticket = job.action.ticket;
+        let sink: Arc<dyn Sink> = Arc::<Self>::clone(self);
+        let signal = Signal::new(sink, ticket);
+        let watch = catch_unwind(AssertUnwindSafe(|| job.resource.watch(&signal)))
+            .unwrap_or_else(|panic| Err(panicked(&*panic)))?;
+        let (held, task) = match watch {
+            Watch::Nothing => return Ok(()),
+            Watch::Held(held) => (Some(held), None),
+            Watch::Task(task) => (None, Some(task)),
+            Watch::Both(held, task) => (Some(held), Some(task)),
+        };
+        let task = task.map(|task| {
+            let shared = Arc::clone(self);
+            let watching = self.runtime.spawn(async move {
+                // Ending well means that nothing more will come, which is no failure.
+                if let Err(fault) = Guarded(task).await.and_then(|ended| ended) {
+                    shared.event(Event::WatchFailed(ticket, fault));
+                }
+            });
+            watching.abort_handle()
+        });
+        let watching = Watching { _held: held, task };
+        let mut core = self.lock();
+        let seat = &mut core.held[ticket.slot as usize];
+        // A graph that came meanwhile may have ended this life: then the watch ends here, outside the lock.
+        let over = if seat.life == ticket.life && seat.resource.is_some() {
+            seat.watch.replace(watching)
+        } else {
+            Some(watching)
+        };
+        drop(core);
+        drop(over);
+        Ok(())
+    }
+
+    fn event(&self, event: Event) {
+        let now = self.clock.now();
+        let mut core = self.lock();
+        core.schedule.step(event, now);
+        self.settle(core);
+    }
+}
+
+impl Sink for Shared {
+    fn raised(&self, tickets: &[Ticket]) {
+        let now = self.clock.now();
+        let mut core = self.lock();
+        for ticket in tickets {
+            core.schedule.step(Event::Raised(*ticket), now);
+        }
+        self.settle(core);
+    }
+
+    fn ticked(&self, ticket: Ticket) {
+        self.event(Event::Ticked(ticket));
+    }
+}

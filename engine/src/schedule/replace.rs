@@ -1,0 +1,158 @@
+//! Replacing the graph: what stays is not touched, what leaves ends first, what enters waits for its earlier life.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::successors::Successors;
+use super::{Deed, Schedule, State, Step, Vertex, slot_number};
+use crate::clock::Moment;
+use crate::difference::{Difference, Fate};
+use crate::graph::Graph;
+use crate::id::Id;
+use crate::resource::Cause;
+
+impl Schedule {
+    /// Puts a new graph in the place of the old one. `difference` compares the two; `debts` are refreshes that an
+    /// earlier run of the program still owed. Returns the slot of each vertex of the new graph, by number, and the
+    /// slots of those that leave but still have something running.
+    pub fn replace(
+        &mut self,
+        graph: &Graph,
+        difference: &Difference,
+        debts: &BTreeSet<Id>,
+        now: Moment,
+    ) -> (Vec<u32>, Vec<u32>) {
+        let cause = if self.slots.is_empty() && self.lives == 0 { Cause::First } else { Cause::Reload };
+        let old = std::mem::take(&mut self.slots);
+        let more = (graph.vertices().len() - difference.kept()).saturating_sub(self.free.len());
+        self.vertices.reserve(more);
+        self.ready.reserve(more);
+        let mut waiting_for: HashMap<u32, u32> = HashMap::new();
+        let slots: Vec<u32> = graph
+            .vertices()
+            .iter()
+            .zip(&difference.fates)
+            .map(|(vertex, fate)| match fate {
+                Fate::Stays(number) => {
+                    self.look_again_if_failed(old[*number], now);
+                    old[*number]
+                }
+                Fate::Enters => self.enter(vertex, cause, debts.contains(&vertex.id), now),
+                Fate::Replaces(number) => {
+                    let before = old[*number];
+                    let owed = self.vertices[before as usize].owes_refresh() || debts.contains(&vertex.id);
+                    let slot = self.enter(vertex, cause, owed, now);
+                    waiting_for.insert(before, slot);
+                    slot
+                }
+            })
+            .collect();
+        let still_running = self.leave(difference.leaves.iter().map(|n| old[*n]), &waiting_for);
+        self.slots = slots;
+        self.rewire(graph);
+        for n in 0..self.slots.len() {
+            self.consider(self.slots[n], now);
+        }
+        self.judge(now);
+        (self.slots.clone(), still_running)
+    }
+
+    /// Whoever lets it have a graph again may have removed what made a vertex fail.
+    fn look_again_if_failed(&mut self, slot: u32, now: Moment) {
+        if self.vertices[slot as usize].state == State::Failed {
+            let revision = self.revise();
+            self.vertices[slot as usize].raise(revision, Cause::Reload, now);
+        }
+    }
+
+    fn enter(&mut self, vertex: &crate::graph::Vertex, cause: Cause, owed: bool, now: Moment) -> u32 {
+        self.lives = self.lives.wrapping_add(1);
+        let mut new = Vertex::new(vertex.id.clone(), vertex.meta.clone(), self.lives, cause, now);
+        if owed {
+            new.inherit_refresh(self.revise());
+        }
+        match self.free.pop() {
+            Some(slot) => {
+                self.vertices[slot as usize] = new;
+                slot
+            }
+            None => {
+                self.vertices.push(new);
+                slot_number(self.vertices.len() - 1)
+            }
+        }
+    }
+
+    /// Ends those that leave, or marks them to end when what runs has ended.
+    fn leave(&mut self, leaving: impl Iterator<Item = u32>, heirs: &HashMap<u32, u32>) -> Vec<u32> {
+        let mut still_running = Vec::new();
+        for slot in leaving {
+            let vertex = &mut self.vertices[slot as usize];
+            vertex.leaving = true;
+            vertex.heir = heirs.get(&slot).copied();
+            if matches!(vertex.step, Step::Running(..)) {
+                still_running.push(slot);
+                continue;
+            }
+            if matches!(vertex.step, Step::Queued(_)) {
+                self.ready.retain(|queued| *queued != slot);
+            }
+            self.permits.forget(slot);
+            self.set_step(slot, Step::Idle);
+            self.release_slot(slot);
+        }
+        still_running
+    }
+
+    /// The last action of a leaving vertex has ended.
+    pub(super) fn end(&mut self, slot: u32, now: Moment) {
+        self.set_step(slot, Step::Idle);
+        self.give_back(slot, now);
+        let heir = self.vertices[slot as usize].heir;
+        self.release_slot(slot);
+        if let Some(heir) = heir {
+            self.vertices[heir as usize].blockers -= 1;
+            self.consider(heir, now);
+        }
+    }
+
+    fn release_slot(&mut self, slot: u32) {
+        let vertex = &mut self.vertices[slot as usize];
+        // No ticket of the life that has ended is valid any more.
+        self.lives = self.lives.wrapping_add(1);
+        vertex.life = self.lives;
+        self.free.push(slot);
+        self.freed.push(slot);
+    }
+
+    /// Lays the edges anew, and counts anew who stands in whose way.
+    fn rewire(&mut self, graph: &Graph) {
+        let slots = &self.slots;
+        let edges = graph.edges().iter().map(|edge| (slots[edge.from], slots[edge.to], edge.notify));
+        self.successors = Successors::lay(self.vertices.len(), edges);
+        for vertex in &mut self.vertices {
+            vertex.blockers = 0;
+            vertex.intents = 0;
+        }
+        for edge in graph.edges() {
+            let (from, to) = (self.slots[edge.from], self.slots[edge.to]);
+            self.vertices[to as usize].blockers += u32::from(!self.vertices[from as usize].open);
+        }
+        self.owed.clear();
+        for slot in 0..slot_number(self.vertices.len()) {
+            let vertex = &self.vertices[slot as usize];
+            let (applies, heir) = (matches!(vertex.step, Step::Running(Deed::Apply, _)), vertex.heir);
+            if let (true, Some(heir)) = (vertex.leaving && vertex.step != Step::Idle, heir) {
+                self.vertices[heir as usize].blockers += 1;
+            }
+            if applies {
+                self.intend(slot, true);
+            }
+        }
+        for n in 0..self.slots.len() {
+            if self.vertices[self.slots[n] as usize].owes_refresh() {
+                self.settle_debt(self.slots[n]);
+            }
+        }
+        self.owed_version += 1;
+    }
+}

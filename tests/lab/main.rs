@@ -1,0 +1,36 @@
+//! The real program on a machine that fails it: power cuts, full and read-only disks, floods of events, fights, kills,
+//! ordinary users, bad commands, signals, an empty root, and time.
+//!
+//! Needs root, because it mounts file systems. `MGMT_LAB=1 cargo test --test lab` runs what this machine can, and says
+//! what it cannot; with `MGMT_LAB=require` a thing that is missing is a failure. Without MGMT_LAB nothing runs.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "what is tested runs by the real clock, and so does whoever waits for it"
+)]
+
+/// Returns from a test unless the machine has what it needs.
+macro_rules! needs {
+    ($($need:expr),* $(,)?) => {
+        fn here() {}
+        if !$crate::machine::has(std::any::type_name_of_val(&here), &[$($need),*]) {
+            return;
+        }
+    };
+}
+
+mod agent;
+mod disk;
+mod machine;
+mod process;
+mod scratch;
+mod wait;
+
+mod commands;
+mod disks;
+mod floods;
+mod growth;
+mod kills;
+mod power;
+mod refusals;
+mod signals;

@@ -1,0 +1,253 @@
+//! Honest plans: what `plan` answers of a random graph on a random host is what `apply` then does, and a plan writes
+//! nothing.
+//!
+//! A failure prints the pair and the line that replays it. `MGMT_SEED` picks one pair, `MGMT_PAIRS` how many.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test")]
+
+#[path = "plans/chance.rs"]
+mod chance;
+#[path = "plans/generate.rs"]
+mod generate;
+#[path = "plans/look.rs"]
+mod look;
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mgmt::assemble::{self, Options};
+use mgmt::plan::{Answer, plan};
+use mgmt_engine::report::{Report, Stand, Standing, What};
+use mgmt_engine::runner::{Condition, Config, Engine, Ledger, Observer};
+use mgmt_engine::schedule::Options as EngineOptions;
+use mgmt_engine::{Clock, Graph, Id};
+use mgmt_resources::accounts::Accounts;
+use mgmt_resources::memory::Memory;
+use mgmt_resources::syncs::Syncs;
+use mgmt_resources::watches::Watches;
+use mgmt_resources::{Host, KINDS};
+
+use chance::Chance;
+use generate::Pair;
+
+/// Pairs of an ordinary run.
+const PAIRS: u64 = 2200;
+/// The largest share of `unknown` that still is an answer, in a hundred.
+const UNKNOWN_MAX: usize = 35;
+/// Every other answer has at least this share, or the pairs show nothing.
+const SHARE_MIN: usize = 8;
+/// A pair takes milliseconds; what takes so long hangs.
+const HANGS: Duration = Duration::from_secs(30);
+/// Pairs at the same time.
+const THREADS: usize = 2;
+
+#[test]
+fn plans_are_what_apply_does() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let wanted = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let one = wanted("MGMT_SEED");
+    let seeds = one.map_or(0..wanted("MGMT_PAIRS").unwrap_or(PAIRS), |seed| seed..seed + 1);
+    let next = AtomicU64::new(seeds.start);
+    let counts = Mutex::new([0_usize; 4]);
+    let wrong = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        break;
+                    }
+                    match runtime.block_on(async { tokio::time::timeout(HANGS, judge(seed, one.is_some())).await }) {
+                        Ok(Ok(counted)) => {
+                            let mut counts = counts.lock().unwrap();
+                            counts.iter_mut().zip(counted).for_each(|(sum, more)| *sum += more);
+                        }
+                        Ok(Err(text)) => wrong.lock().unwrap().push((seed, text)),
+                        Err(_) => wrong.lock().unwrap().push((seed, "it hangs".to_owned())),
+                    }
+                }
+            });
+        }
+    });
+    let (wrong, counts) = (wrong.into_inner().unwrap(), counts.into_inner().unwrap());
+    for (seed, text) in wrong.iter().take(5) {
+        eprintln!("{text}\nreplay: MGMT_SEED={seed} cargo test --test plans -- --nocapture\n");
+    }
+    let seeds: Vec<_> = wrong.iter().map(|(seed, _)| seed).collect();
+    assert!(wrong.is_empty(), "{} pairs were planned otherwise than applied: {seeds:?}", wrong.len());
+    if one.is_some() {
+        return;
+    }
+    let all: usize = counts.iter().sum();
+    let shares = counts.map(|count| count * 100 / all);
+    let [ok, change, fail, unknown] = shares;
+    eprintln!("{all} answers: {ok} % ok, {change} % would change, {fail} % would fail, {unknown} % unknown");
+    assert!(unknown <= UNKNOWN_MAX, "too much is unknown: {unknown} %");
+    assert!(ok.min(change).min(fail) >= SHARE_MIN, "too one-sided to show anything: {shares:?}");
+}
+
+/// One pair: its answers counted (ok, would change, would fail, unknown), or what was wrong.
+async fn judge(seed: u64, loud: bool) -> Result<[usize; 4], String> {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().canonicalize().unwrap();
+    generate::make_outside(&root);
+    let pair = usable(seed, &root);
+    if loud {
+        eprint!("{pair}");
+    }
+    generate::make_host(&root, &pair.host);
+    let before = look::tree(&root);
+    let graph = assembled(&pair, &root).expect("it was usable");
+    let answers = plan(&graph, true).await;
+    let after = look::tree(&root);
+    let mut text = String::new();
+    for path in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
+        if before.get(path) != after.get(path) {
+            let (before, after) = (before.get(path), after.get(path));
+            writeln!(text, "the plan has changed {}: {before:?} -> {after:?}", path.display()).unwrap();
+        }
+    }
+    // As another process would: nothing of the plan's resources is left.
+    let (stands, reports) = apply(assembled(&pair, &root).expect("it was usable")).await;
+    let mut counted = [0; 4];
+    for (vertex, (answer, stand)) in graph.vertices().iter().zip(answers.iter().zip(&stands)) {
+        let count = match answer {
+            Answer::Ok => 0,
+            Answer::WouldChange { .. } => 1,
+            Answer::WouldFail { .. } => 2,
+            Answer::Unknown { .. } => 3,
+        };
+        counted[count] += 1;
+        let own: Vec<_> = reports.iter().filter(|report| report.id == vertex.id).map(|report| &report.what).collect();
+        if !agrees(answer, stand, &own) {
+            let fault = &stand.fault;
+            writeln!(
+                text,
+                "{}: planned {answer:?}\n  but stands {:?} {fault:?} after {own:?}",
+                vertex.id, stand.standing
+            )
+            .unwrap();
+        }
+    }
+    unlock(&root);
+    if loud {
+        let told: String = graph.vertices().iter().zip(&answers).map(|(v, a)| format!("  {}: {a:?}\n", v.id)).collect();
+        eprintln!("answers:\n{told}{reports:#?}");
+    }
+    if text.is_empty() { Ok(counted) } else { Err(format!("seed {seed}:\n{pair}{text}")) }
+}
+
+/// Whether what was done is what was answered.
+fn agrees(answer: &Answer, stand: &Stand, own: &[&What]) -> bool {
+    let changed = own.iter().any(|what| matches!(what, What::Changed { .. } | What::Refreshed { .. }));
+    let failed = own.iter().any(|what| matches!(what, What::Failed { .. }));
+    // The echo of the last change may have come after all was quiet, and makes a vertex, and those after it, look again.
+    let stands = |wanted| stand.standing == wanted || matches!(stand.standing, Standing::Busy | Standing::Waiting);
+    match answer {
+        Answer::Unknown { .. } => true,
+        Answer::Ok => stands(Standing::Clean) && !changed && !failed,
+        Answer::WouldChange { noop: false, .. } => stands(Standing::Changed) && changed && !failed,
+        Answer::WouldChange { noop: true, .. } => stands(Standing::WouldChange) && !changed && !failed,
+        Answer::WouldFail { .. } => stands(Standing::Failed) && failed && !changed,
+    }
+}
+
+/// The first pair of this seed that is a graph without contradictions: one that could never be right is none to judge.
+fn usable(seed: u64, root: &Path) -> Pair {
+    (0..100)
+        .find_map(|attempt| {
+            let pair = generate::pair(&mut Chance::of(seed * 100 + attempt), root);
+            assembled(&pair, root).map(|_| pair)
+        })
+        .expect("most pairs are usable")
+}
+
+fn assembled(pair: &Pair, root: &Path) -> Option<Graph> {
+    let host = Arc::new(Host {
+        watches: Watches::start().unwrap(),
+        accounts: Accounts::new(),
+        syncs: Syncs::new(),
+        memory: Memory::at(root.join("memory")),
+        protected: Vec::new(),
+    });
+    let options = Options { file: "random".into(), directory: root.into(), hostname: "h".into(), ..Options::default() };
+    let assembled = assemble::assemble_bytes(pair.graph.to_string().as_bytes(), &options, KINDS, &host);
+    let contradicts = assembled.problems.to_string().contains("does not wait for") || unmakes(&pair.graph);
+    assembled.graph.filter(|_| !contradicts)
+}
+
+/// Whether one resource undoes what another one does: such a graph has no state in which it is right.
+fn unmakes(graph: &serde_json::Value) -> bool {
+    let files = graph["resources"]["file"].as_array().unwrap();
+    let below = |one: &serde_json::Value, other: &serde_json::Value| {
+        let path = |file: &serde_json::Value| Path::new(file["path"].as_str().unwrap()).to_owned();
+        path(other).strip_prefix(path(one)).ok().filter(|rest| !rest.as_os_str().is_empty()).map(Path::to_owned)
+    };
+    let undoes = |one: &serde_json::Value, other: &serde_json::Value| {
+        let Some(rest) = below(one, other) else { return false };
+        let copies = |file: &serde_json::Value| file["recurse"] == true && file["source"].is_string();
+        let makes = other["recurse"] == true && other["state"] == "exists";
+        // A directory that is absent, or must not be made, or need not be, and a resource that makes it.
+        (makes && (one["state"] != "exists" || one["meta"]["noop"] == true))
+            // A purge takes the members of a nested copy for strangers.
+            || (one["purge"] == true && copies(other))
+            // The source has a file of this name.
+            || (copies(one) && rest.starts_with("x"))
+    };
+    files.iter().any(|one| files.iter().any(|other| undoes(one, other)))
+}
+
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<Report>>>);
+
+impl Observer for Heard {
+    fn report(&self, report: &Report) {
+        self.0.lock().unwrap().push(report.clone());
+    }
+
+    fn converged(&self, _: bool) {}
+}
+
+/// Debts of a run that nothing interrupts.
+struct Forgetful;
+
+impl Ledger for Forgetful {
+    fn keep(&self, _: &[Id], _: bool) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn lost(&self, _: &std::io::Error) {}
+}
+
+/// What `mgmt apply` does with a graph, without its output.
+async fn apply(graph: Graph) -> (Vec<Stand>, Vec<Report>) {
+    let heard = Heard::default();
+    let options = EngineOptions { noop: false, recheck: false, converged: Duration::ZERO };
+    let config = Config { options, workers: Some(2) };
+    let runtime = tokio::runtime::Handle::current();
+    let engine = Engine::start(config, Clock::start(), runtime, Box::new(heard.clone()), Box::new(Forgetful)).unwrap();
+    engine.replace(graph, &BTreeSet::new());
+    engine.condition().wait_for(|condition| *condition == Condition::Converged).await.unwrap();
+    let stands = engine.snapshot().stands;
+    engine.drain(mgmt_engine::resource::Urgency::None);
+    engine.condition().wait_for(|condition| *condition == Condition::Drained).await.unwrap();
+    engine.stop();
+    let reports = heard.0.lock().unwrap().clone();
+    (stands, reports)
+}
+
+/// An ordinary user could not remove what lies in directories without write permission.
+fn unlock(root: &Path) {
+    for (path, entry) in look::tree(root) {
+        if entry.0 & 0o170_000 == 0o040_000 && entry.0 & 0o700 != 0o700 {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        }
+    }
+}

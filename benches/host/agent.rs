@@ -88,9 +88,14 @@ impl Agent {
         Duration::from_nanos(nanos.sum())
     }
 
-    /// How often its threads went to sleep.
-    pub(crate) fn switches(&self) -> u64 {
-        self.tasks("status").iter().map(|text| number(text, "voluntary_ctxt_switches:")).sum()
+    /// How often its threads went to sleep: the one that watches, and all others.
+    pub(crate) fn switches(&self) -> [u64; 2] {
+        let mut counts = [0, 0];
+        for text in self.tasks("status") {
+            let watches = text.lines().next().is_some_and(|name| name.ends_with("\twatches"));
+            counts[usize::from(!watches)] += number(&text, "voluntary_ctxt_switches:");
+        }
+        counts
     }
 
     /// This file of each of its threads.

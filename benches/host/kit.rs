@@ -69,7 +69,7 @@ impl Bench {
             what.to_owned(),
             ours.to_string(),
             ours.cpu(runs),
-            format!("{floor} {}", floor.name),
+            format!("{floor} {}, CPU {}", floor.name, floor.cpu(runs)).replace(" , ", ", "),
             format!("{:.2}", ours.median().as_secs_f64() / floor.median().as_secs_f64()),
             target.to_owned(),
         ]);

@@ -6,17 +6,26 @@ use std::io::{self, Read as _, Seek as _};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use mgmt_engine::clock::{Clock, Moment};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Types of file systems whose operations cross a network, or wait for a program.
 const REMOTE: &[&str] =
     &["nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "lustre", "gfs2", "ocfs2", "glusterfs", "autofs"];
 
+/// What was found so recently still holds: a graph of thousands of files asks for each of them, and a mount that is made
+/// while a graph is read may be seen or missed either way.
+const FRESH: Duration = Duration::from_millis(1);
+
 /// The table of mounts, and the remote ones in it when it was last read.
 struct Mounts {
     table: File,
     remote: Vec<PathBuf>,
+    clock: Clock,
+    /// When the kernel was last asked whether the table has changed.
+    asked: Moment,
 }
 
 /// Protects the one open table, whose descriptor says when it has to be read again.
@@ -36,22 +45,28 @@ pub(super) fn any_remote<'a>(paths: impl Iterator<Item = &'a Path>) -> bool {
 }
 
 fn refresh(mounts: &mut Option<Mounts>) -> io::Result<()> {
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     if let Some(known) = mounts {
+        let now = known.clock.now();
+        if now.since(known.asked) < FRESH {
+            return Ok(());
+        }
+        known.asked = now;
         // The kernel flags a change of the table as urgent data, without anybody reading it.
         let mut fds = [PollFd::from_borrowed_fd(known.table.as_fd(), PollFlags::PRI)];
-        if poll(&mut fds, Some(&now))? == 0 {
+        if poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? == 0 {
             return Ok(());
         }
         known.table.rewind()?;
     }
-    let mut table = match mounts.take() {
-        Some(known) => known.table,
-        None => File::open("/proc/self/mountinfo")?,
+    // A table that cannot be read to its end is opened anew the next time.
+    let (mut table, clock) = match mounts.take() {
+        Some(known) => (known.table, known.clock),
+        None => (File::open("/proc/self/mountinfo")?, Clock::start()),
     };
+    let asked = clock.now();
     let mut text = String::new();
     table.read_to_string(&mut text)?;
-    *mounts = Some(Mounts { table, remote: text.lines().filter_map(remote).collect() });
+    *mounts = Some(Mounts { table, remote: text.lines().filter_map(remote).collect(), clock, asked });
     Ok(())
 }
 

@@ -6,9 +6,9 @@
 //! Not for remote file systems: neither locks nor process numbers say anything about a writer on another machine.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -23,8 +23,9 @@ const PREFIX: &str = ".mgmt~";
 const DIRECTORIES_MAX: usize = 65_536;
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
-/// Directories that this process has cleaned. Held while one is, so that nobody begins to write there meanwhile.
-static CLEANED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+/// Directories that this process has cleaned, as text: every file asks, and comparing paths part by part takes a while.
+/// Held while one is, so that nobody begins to write there meanwhile.
+static CLEANED: Mutex<BTreeSet<OsString>> = Mutex::new(BTreeSet::new());
 
 /// A name that no other temporary file of this process has.
 pub(super) fn name() -> String {
@@ -47,7 +48,7 @@ fn writer(name: &OsStr) -> Option<Pid> {
 /// work: the strays are then still there, and said so.
 pub(super) fn clean(directory: &Path) {
     let mut cleaned = CLEANED.lock().unwrap_or_else(PoisonError::into_inner);
-    if cleaned.contains(directory) || cleaned.len() >= DIRECTORIES_MAX {
+    if cleaned.contains(directory.as_os_str()) || cleaned.len() >= DIRECTORIES_MAX {
         return;
     }
     match remove_strays(directory) {
@@ -55,7 +56,7 @@ pub(super) fn clean(directory: &Path) {
         Err(Errno::NOENT | Errno::NOTDIR) => {}
         Err(error) => tracing::debug!("cannot look for stray temporary files in {}: {error}", directory.display()),
         Ok(()) => {
-            cleaned.insert(directory.to_path_buf());
+            cleaned.insert(directory.as_os_str().to_owned());
         }
     }
 }

@@ -32,7 +32,7 @@ fn bad() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let edge =
         |from: &str, to: &str| format!("- {{from: {{kind: noop, name: {from}}}, to: {{kind: noop, name: {to}}}}}\n");
     vec![
-        ("empty", Vec::new(), "graph"),
+        ("void", Vec::new(), "graph"),
         ("blank", b"\n\n---\n".to_vec(), "graph"),
         ("nameless", b"graph: ''\n".to_vec(), "the graph's name is empty"),
         ("truncated", b"graph: g\nresources:\n  file:\n  - {name: a, content: 'on".to_vec(), "truncated:"),

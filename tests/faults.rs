@@ -102,7 +102,7 @@ fn what_is_no_file_is_65_and_not_waited_for() {
         ("/dev/zero", "is not a regular file"),
     ];
     bench.write("unreadable", "graph: g\n");
-    fs::set_permissions(bench.path("unreadable"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(bench.path("unreadable"), fs::Permissions::from_mode(0o000)).unwrap();
     if rustix::process::geteuid().is_root() {
         eprintln!("skipped: a file that may not be read, because root may read all");
     } else {

@@ -198,6 +198,8 @@ fn unmakes(graph: &serde_json::Value) -> bool {
         (makes && (one["state"] != "exists" || one["meta"]["noop"] == true))
             // A purge takes the members of a nested copy for strangers.
             || (one["purge"] == true && copies(other))
+            // Nor may a purge look into a directory that is closed to us, unless we are root.
+            || (one["purge"] == true && other["mode"].is_string() && !rustix::process::geteuid().is_root())
             // The source has a file of this name.
             || (copies(one) && rest.starts_with("x"))
     };

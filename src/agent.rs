@@ -3,34 +3,35 @@
 //! Its loop owns the run: whatever happens (a signal, an edit of the graph file, convergence, the end of time, a
 //! question) comes to it, and is answered there. Must not know how a resource, the engine or the socket works.
 
+mod answers;
+mod edits;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use mgmt_engine::resource::{Signal, Sink, Ticket, Urgency};
+use mgmt_engine::resource::Urgency;
 use mgmt_engine::runner::{Condition, Config, Engine, Ledger as _, Snapshot};
 use mgmt_engine::schedule::Options as EngineOptions;
 use mgmt_engine::{Clock, Graph};
 use mgmt_resources::{Host, KINDS};
-use serde_json::json;
 use tokio::runtime::Runtime;
-use tokio::sync::Notify;
+
+use answers::Shared;
+use edits::Edits;
 
 use crate::assemble::{self, Assembled};
 use crate::cli::{Exit, Failure};
-use crate::control::{Answers, Socket};
+use crate::control::Socket;
 use crate::diagnostic::Severity;
-use crate::events::{Events, rfc3339};
+use crate::events::Events;
 use crate::ledger::Owed;
 use crate::observer::{Listener, Tally, Teller};
 use crate::progress::{self, Progress};
 use crate::shutdown::{Asked, Signals};
 use crate::state::State;
 
-/// An edit of the graph file is read this long after the last event of it: editors write in several steps.
-const SETTLE: Duration = Duration::from_millis(50);
 /// Children that outlive the engine's drain are waited for no longer than this.
 const LEFTOVERS: Duration = Duration::from_secs(11);
 
@@ -176,42 +177,13 @@ struct Agent {
     shared: Arc<Shared>,
     ledger: Owed,
     debts: BTreeSet<mgmt_engine::Id>,
-    edits: Arc<Edits>,
-    _edits_watched: Option<mgmt_resources::watches::Guard>,
+    edits: Edits,
     signals: Signals,
     socket: Option<Socket>,
     clock: Clock,
     /// Changes and time at the last new graph, to say what it led to.
     since: (u64, u64, mgmt_engine::Moment),
     late: bool,
-}
-
-/// What the socket answers from.
-struct Shared {
-    engine: Arc<Engine>,
-    events: Arc<Events>,
-    tally: Arc<Tally>,
-    host: Arc<Host>,
-    hostname: String,
-    file: String,
-    started: SystemTime,
-    graph_error: Mutex<Option<String>>,
-}
-
-/// Raised when the graph file may have changed.
-#[derive(Debug, Default)]
-struct Edits {
-    notify: Notify,
-    seen: AtomicBool,
-}
-
-impl Sink for Edits {
-    fn raised(&self, _: &[Ticket]) {
-        self.seen.store(true, Ordering::Release);
-        self.notify.notify_one();
-    }
-
-    fn ticked(&self, _: Ticket) {}
 }
 
 impl Agent {
@@ -237,10 +209,9 @@ impl Agent {
         let keeper = Box::new(Owed::in_directory(settings.state.directory()));
         let engine = Engine::start(Config { options, workers: None }, clock, runtime, Box::new(teller), keeper);
         let engine = Arc::new(engine.map_err(|e| cannot("start threads", e))?);
-        let edits = Arc::new(Edits::default());
-        let edits_watched = match settings.source.file() {
-            Some(path) if settings.watch => watch_edits(&host, path, &edits),
-            _ => None,
+        let edits = match settings.source.file() {
+            Some(path) if settings.watch => Edits::of(&host, path),
+            _ => Edits::none(),
         };
         let socket = if settings.serve {
             Some(Socket::open(settings.state.directory()).map_err(|e| cannot("open the control socket", e))?)
@@ -258,21 +229,7 @@ impl Agent {
             graph_error: Mutex::new(None),
         });
         let since = (0, 0, clock.now());
-        Ok(Self {
-            settings,
-            host,
-            engine,
-            shared,
-            ledger,
-            debts,
-            edits,
-            _edits_watched: edits_watched,
-            signals,
-            socket,
-            clock,
-            since,
-            late: false,
-        })
+        Ok(Self { settings, host, engine, shared, ledger, debts, edits, signals, socket, clock, since, late: false })
     }
 
     /// Lets the engine have a new graph.
@@ -333,8 +290,8 @@ impl Agent {
                     self.late = true;
                     return;
                 }
-                () = self.edits.notify.notified() => {
-                    self.settle().await;
+                () = self.edits.next() => {
+                    self.edits.settled().await;
                     announced &= !self.reload();
                 }
                 _ = condition.changed() => {}
@@ -344,13 +301,6 @@ impl Agent {
             if *condition.borrow() != Condition::Working {
                 self.settings.progress.hide();
             }
-        }
-    }
-
-    /// Waits until no event of the graph file has come for a moment.
-    async fn settle(&self) {
-        while self.edits.seen.swap(false, Ordering::AcqRel) {
-            tokio::time::sleep(SETTLE).await;
         }
     }
 
@@ -441,6 +391,7 @@ impl Agent {
         } else {
             tracing::warn!("{by}: killing what runs");
             self.engine.drain(Urgency::Kill);
+            mgmt_resources::exec::reaper::kill_all();
         }
     }
 }
@@ -460,85 +411,10 @@ fn merged(before: Snapshot, after: Snapshot, converged: bool) -> Snapshot {
     Snapshot { stands: stands.collect(), quiet_since: after.quiet_since, converged: after.converged, now: after.now }
 }
 
-fn watch_edits(host: &Host, path: &Path, edits: &Arc<Edits>) -> Option<mgmt_resources::watches::Guard> {
-    let sink: Arc<dyn Sink> = Arc::<Edits>::clone(edits);
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    match host.watches.path(&absolute, &Signal::for_test(sink, 0)) {
-        Ok(guard) => Some(guard),
-        Err(fault) => {
-            tracing::warn!("the graph file is not watched: {fault}; use HUP after an edit");
-            None
-        }
-    }
-}
-
 /// Answers the next question, or waits for ever if there is no socket.
 async fn serve(socket: &mut Option<Socket>, shared: &Arc<Shared>) {
     match socket {
         Some(socket) => socket.serve_next(shared).await,
         None => std::future::pending().await,
-    }
-}
-
-impl Answers for Shared {
-    fn status(&self, all: bool) -> serde_json::Value {
-        use mgmt_engine::report::Standing;
-        let snapshot = self.engine.snapshot();
-        let graph = self.engine.graph();
-        let ago = |at: mgmt_engine::Moment| rfc3339(Clock::wall() - snapshot.now.since(at));
-        let mut counts = serde_json::Map::new();
-        for standing in Standing::ALL {
-            let count = snapshot.stands.iter().filter(|s| s.standing == standing).count();
-            if count > 0 {
-                counts.insert(standing.word().to_owned(), json!(count));
-            }
-        }
-        let quiet = |s: Standing| matches!(s, Standing::Clean | Standing::Changed);
-        let resources: Vec<_> = snapshot
-            .stands
-            .iter()
-            .filter(|s| all || !quiet(s.standing))
-            .map(|s| {
-                json!({
-                    "resource": s.id.to_string(),
-                    "standing": s.standing.word(),
-                    "changes": s.changes,
-                    "fault": s.fault,
-                    "waits_for": s.waits_for.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                    "running_ms": s.running_since.map(|at| snapshot.now.since(at).as_millis()),
-                })
-            })
-            .collect();
-        let watches = self.host.watches.counts();
-        json!({
-            "format_version": 1,
-            "hostname": self.hostname,
-            "version": env!("CARGO_PKG_VERSION"),
-            "pid": std::process::id(),
-            "started": rfc3339(self.started),
-            "graph": {
-                "name": graph.name(),
-                "file": self.file,
-                "vertices": graph.vertices().len(),
-                "edges": graph.edges().len(),
-                "error": *self.graph_error.lock().unwrap_or_else(PoisonError::into_inner),
-            },
-            "converged": snapshot.converged,
-            "quiet_since": snapshot.quiet_since.map(ago),
-            "changes": self.tally.changes(),
-            "failures": self.tally.failures(),
-            "counts": counts,
-            "resources": resources,
-            "watches": {
-                "watches": watches.watches,
-                "subscriptions": watches.subscriptions,
-                "polled": watches.polled,
-                "overflows": watches.overflows,
-            },
-        })
-    }
-
-    fn events(&self) -> &Events {
-        &self.events
     }
 }

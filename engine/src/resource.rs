@@ -352,7 +352,7 @@ impl Signal {
     }
 
     /// A signal of no vertex, for watchers outside a graph and for tests: its ticket is the number alone.
-    pub fn for_test(sink: Arc<dyn Sink>, number: u32) -> Self {
+    pub fn elsewhere(sink: Arc<dyn Sink>, number: u32) -> Self {
         Self { sink, ticket: Ticket { slot: number, life: 0 } }
     }
 

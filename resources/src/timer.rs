@@ -130,7 +130,7 @@ mod tests {
     async fn ticks_after_each_interval_and_starts_anew_on_a_refresh() {
         let timer = Timer { interval: Duration::from_secs(10), anew: Anew::default() };
         let ticks = Arc::new(Ticks::default());
-        let Ok(Watch::Task(task)) = timer.watch(&Signal::for_test(ticks.clone(), 0)) else { panic!("no task") };
+        let Ok(Watch::Task(task)) = timer.watch(&Signal::elsewhere(ticks.clone(), 0)) else { panic!("no task") };
         let task = tokio::spawn(task);
         let count = async |seconds: u64| {
             tokio::time::sleep(Duration::from_secs(seconds)).await;

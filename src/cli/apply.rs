@@ -13,22 +13,14 @@ use crate::agent::{self, Ended, Settings};
 use crate::events::Happened;
 use crate::observer::Listener;
 use crate::progress::Progress;
-use crate::state::{Home, State};
 
 /// Runs it.
 ///
 /// # Errors
 /// It could not start, or its output cannot be written.
 pub fn run(args: args::Apply, progress: Progress, clock: Clock) -> Result<Exit, Failure> {
-    let source = args.source.which()?;
-    let mut home = Home::of(&args.place)?;
-    let mut options = graph_source::options(&source, &home.hostname)?;
-    options.strict = args.source.strict;
-    options.noop = args.noop;
-    options.sema = args.sema;
-    options.no_autoedge = args.no_autoedges;
     // A place of its own: an agent may run beside it.
-    let state = if args.tmp_prefix { State::temporary(&mut home)? } else { State::take(&home, Some("apply"))? };
+    let (source, home, options, state) = graph_source::stage(&args.source, &args.place, &args.common, Some("apply"))?;
     let host = graph_source::host(&home, &source)?;
     batch::become_the_agent()?;
     let happened = Arc::new(Mutex::new(Vec::new()));
@@ -40,7 +32,7 @@ pub fn run(args: args::Apply, progress: Progress, clock: Clock) -> Result<Exit, 
         options,
         converged: Duration::ZERO,
         once: true,
-        max_runtime: args.max_runtime,
+        max_runtime: args.common.max_runtime,
         watch: false,
         serve: false,
         status_file: None,
@@ -48,10 +40,10 @@ pub fn run(args: args::Apply, progress: Progress, clock: Clock) -> Result<Exit, 
         progress,
     };
     let ended = agent::run(settings, &host, clock)?;
-    batch::draw(&ended, args.graphviz.as_deref())?;
+    batch::draw(&ended, args.common.graphviz.as_deref())?;
     let happened = std::mem::take(&mut *happened.lock().unwrap_or_else(PoisonError::into_inner));
     summary(&ended, &happened, args.json).map_err(|e| Failure::output(&e))?;
-    Ok(batch::exit(&ended, args.detailed_exitcode))
+    Ok(batch::exit(&ended, args.common.detailed_exitcode))
 }
 
 fn gather(into: &Arc<Mutex<Vec<Happened>>>) -> Listener {

@@ -192,6 +192,32 @@ impl Mesh {
     }
 }
 
+/// What `run` and `apply` have in common.
+#[derive(Debug, Clone, ArgGroup)]
+pub struct Common {
+    /// Keep state in a fresh directory of its own, removed at exit
+    #[arg(long, conflicts_with = "prefix")]
+    pub tmp_prefix: bool,
+    /// Give up after so long
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub max_runtime: Option<Duration>,
+    /// Check everything, change nothing
+    #[arg(long)]
+    pub noop: bool,
+    /// At most so many resources check and apply at once
+    #[arg(long, value_name = "N")]
+    pub sema: Option<NonZeroU32>,
+    /// No automatic edges
+    #[arg(long)]
+    pub no_autoedges: bool,
+    /// At exit, write the graph to this file in dot form, coloured by state
+    #[arg(long, value_name = "FILE")]
+    pub graphviz: Option<PathBuf>,
+    /// Exit with 2 if something changed, 4 if something failed, 6 if both
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+}
+
 /// `mgmt run`
 #[derive(Debug, ArgGroup)]
 #[command(
@@ -207,9 +233,9 @@ pub struct Run {
     /// Where.
     #[command(flatten)]
     pub place: Place,
-    /// Keep state in a fresh directory of its own, removed at exit
-    #[arg(long, conflicts_with = "prefix")]
-    pub tmp_prefix: bool,
+    /// In common.
+    #[command(flatten)]
+    pub common: Common,
     /// Exit after so long without anything to do (0: as soon as all is quiet; -1: never)
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = optional_seconds)]
     pub converged_timeout: Option<MaybeSeconds>,
@@ -221,32 +247,14 @@ pub struct Run {
     /// Append `true` or `false` to this file whenever it converges, or no longer is
     #[arg(long, visible_alias = "converger-status-file", value_name = "FILE")]
     pub converged_status_file: Option<PathBuf>,
-    /// Give up after so long
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    pub max_runtime: Option<Duration>,
-    /// Check everything, change nothing
-    #[arg(long)]
-    pub noop: bool,
-    /// At most so many resources check and apply at once
-    #[arg(long, value_name = "N")]
-    pub sema: Option<NonZeroU32>,
     /// Do not read the graph file again when it is edited
     #[arg(long)]
     pub no_watch: bool,
     /// Open no network socket (none is ever opened without need)
     #[arg(long)]
     pub no_network: bool,
-    /// No automatic edges
-    #[arg(long)]
-    pub no_autoedges: bool,
-    /// At exit, write the graph to this file in dot form, coloured by state
-    #[arg(long, value_name = "FILE")]
-    pub graphviz: Option<PathBuf>,
     #[arg(long, hide = true, value_name = "PROGRAM")]
     pub(crate) graphviz_filter: Option<String>,
-    /// Exit with 2 if something changed, 4 if something failed, 6 if both
-    #[arg(long)]
-    pub detailed_exitcode: bool,
     /// Options of the mesh.
     #[command(flatten)]
     pub mesh: Mesh,
@@ -264,27 +272,9 @@ pub struct Apply {
     /// Where.
     #[command(flatten)]
     pub place: Place,
-    /// Keep state in a fresh directory of its own, removed at exit
-    #[arg(long, conflicts_with = "prefix")]
-    pub tmp_prefix: bool,
-    /// Give up after so long
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    pub max_runtime: Option<Duration>,
-    /// Check everything, change nothing
-    #[arg(long)]
-    pub noop: bool,
-    /// At most so many resources check and apply at once
-    #[arg(long, value_name = "N")]
-    pub sema: Option<NonZeroU32>,
-    /// No automatic edges
-    #[arg(long)]
-    pub no_autoedges: bool,
-    /// At exit, write the graph to this file in dot form, coloured by state
-    #[arg(long, value_name = "FILE")]
-    pub graphviz: Option<PathBuf>,
-    /// Exit with 2 if something changed, 4 if something failed, 6 if both
-    #[arg(long)]
-    pub detailed_exitcode: bool,
+    /// In common.
+    #[command(flatten)]
+    pub common: Common,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

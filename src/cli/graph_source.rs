@@ -13,7 +13,7 @@ use super::args;
 use super::{Exit, Failure};
 use crate::agent::Source;
 use crate::assemble::Options;
-use crate::state::Home;
+use crate::state::{Home, State};
 
 impl args::Source {
     /// Which graph is meant: `FILE`, `yaml FILE`, `empty`, `--file FILE`.
@@ -47,6 +47,27 @@ pub fn options(source: &Source, hostname: &str) -> Result<Options, Failure> {
         .map_err(|e| Failure::new(Exit::Unavailable, format!("cannot find the current directory: {e}")))?;
     hostname.clone_into(&mut options.hostname);
     Ok(options)
+}
+
+/// Where a run takes place, and how its graph is read. `part`: keep state apart from the agent's.
+///
+/// # Errors
+/// There is no place for state, or somebody else holds it.
+pub fn stage(
+    source: &args::Source,
+    place: &args::Place,
+    common: &args::Common,
+    part: Option<&str>,
+) -> Result<(Source, Home, Options, State), Failure> {
+    let which = source.which()?;
+    let mut home = Home::of(place)?;
+    let mut options = options(&which, &home.hostname)?;
+    options.strict = source.strict;
+    options.noop = common.noop;
+    options.sema = common.sema;
+    options.no_autoedge = common.no_autoedges;
+    let state = if common.tmp_prefix { State::temporary(&mut home)? } else { State::take(&home, part)? };
+    Ok((which, home, options, state))
 }
 
 /// This machine, for a run whose state is at `home`.

@@ -8,7 +8,6 @@ use super::args::{self, MaybeSeconds};
 use super::{Exit, Failure, graph_source};
 use crate::agent::{self, Ended, Settings};
 use crate::progress::Progress;
-use crate::state::{Home, State};
 
 /// Runs it.
 ///
@@ -26,14 +25,7 @@ pub fn run(args: args::Run, progress: Progress, clock: Clock) -> Result<Exit, Fa
     if args.graphviz_filter.is_some() {
         tracing::warn!("without effect here: --graphviz-filter; the file is in dot form, and no program is run on it");
     }
-    let source = args.source.which()?;
-    let mut home = Home::of(&args.place)?;
-    let mut options = graph_source::options(&source, &home.hostname)?;
-    options.strict = args.source.strict;
-    options.noop = args.noop;
-    options.sema = args.sema;
-    options.no_autoedge = args.no_autoedges;
-    let state = if args.tmp_prefix { State::temporary(&mut home)? } else { State::take(&home, None)? };
+    let (source, home, options, state) = graph_source::stage(&args.source, &args.place, &args.common, None)?;
     let host = graph_source::host(&home, &source)?;
     become_the_agent()?;
     let (converged, once) = when_to_end(args.converged_timeout, args.converger_timeout, args.converged_exit);
@@ -44,7 +36,7 @@ pub fn run(args: args::Run, progress: Progress, clock: Clock) -> Result<Exit, Fa
         options,
         converged,
         once,
-        max_runtime: args.max_runtime,
+        max_runtime: args.common.max_runtime,
         watch: !args.no_watch,
         serve: true,
         status_file: args.converged_status_file,
@@ -52,8 +44,8 @@ pub fn run(args: args::Run, progress: Progress, clock: Clock) -> Result<Exit, Fa
         progress,
     };
     let ended = agent::run(settings, &host, clock)?;
-    draw(&ended, args.graphviz.as_deref())?;
-    Ok(exit(&ended, args.detailed_exitcode))
+    draw(&ended, args.common.graphviz.as_deref())?;
+    Ok(exit(&ended, args.common.detailed_exitcode))
 }
 
 /// Quiet for how long counts as converged, and whether to exit then.

@@ -64,12 +64,16 @@ pub(crate) fn has(place: &str, needs: &[&[Need]]) -> bool {
         assert!(lab != "require", "{name} needs {}", missing.join(", "));
         format!("needs {}", missing.join(", "))
     };
-    // Not by a macro: the harness keeps what those print of a test that passes.
-    writeln!(std::io::stderr(), "skipped: {name}: {missing}").unwrap();
+    aloud(&format!("skipped: {name}: {missing}"));
     false
 }
 
 /// Says a figure that a reader of the test's output wants to know.
 pub(crate) fn say(text: &str) {
-    writeln!(std::io::stderr(), "lab: {text}").unwrap();
+    aloud(&format!("lab: {text}"));
+}
+
+/// Not by a macro: the harness keeps to itself what those print of a test that passes.
+fn aloud(line: &str) {
+    std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
 }

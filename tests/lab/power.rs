@@ -35,12 +35,12 @@ fn content(number: u64, version: u64) -> String {
     format!("version {version}\n{}end\n", body.repeat(usize::try_from(lines).unwrap()))
 }
 
-struct Site {
-    scratch: Scratch,
+struct Site<'a> {
+    scratch: &'a Scratch,
     directory: PathBuf,
 }
 
-impl Site {
+impl Site<'_> {
     fn path(&self, number: u64) -> PathBuf {
         self.directory.join(format!("f{number}"))
     }
@@ -80,7 +80,7 @@ fn cut_at_random(kind: Kind) {
     let mut disk = Disk::new(&scratch, kind);
     let directory = disk.path().join("files");
     fs::create_dir(&directory).unwrap();
-    let site = Site { scratch, directory };
+    let site = Site { scratch: &scratch, directory };
     site.apply(0, "before");
     let span = site.apply(1, "before");
     let (mut old, mut new) = (0, 0);
@@ -90,7 +90,7 @@ fn cut_at_random(kind: Kind) {
         let after = Duration::from_micros(chance.below(u64::try_from(span.as_micros()).unwrap() * 5 / 4));
         // The moment is what is tried, not waited for.
         if round % 3 == 2 {
-            let agent = Agent::converged(&site.scratch, &site.graph(standing));
+            let agent = Agent::converged(site.scratch, &site.graph(standing));
             let spoilt: Vec<bool> = (0..FILES).map(|_| chance.below(2) == 0).collect();
             (0..FILES).filter(|n| spoilt[*n as usize]).for_each(|n| fs::write(site.path(n), "spoilt").unwrap());
             std::thread::sleep(after / 4);
@@ -105,7 +105,7 @@ fn cut_at_random(kind: Kind) {
         } else {
             let changed = || fs::metadata(&site.directory).unwrap().modified().unwrap();
             let before = changed();
-            let agent = Agent::start_as(&site.scratch, site.scratch.verb("apply", &site.graph(next)), Path::new("/"));
+            let agent = Agent::start_as(site.scratch, site.scratch.verb("apply", &site.graph(next)), Path::new("/"));
             if round % 3 == 0 {
                 std::thread::sleep(after);
             } else {

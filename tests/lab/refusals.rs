@@ -54,7 +54,8 @@ fn an_empty_root_with_the_program_in_it_is_enough() {
     let scratch = Scratch::new();
     let root = scratch.directory("root");
     fs::copy(MGMT, root.join("mgmt")).unwrap();
-    let text = "graph: empty root\nresources:\n  file:\n  - {name: out, path: /out, content: \"made\\n\", state: exists, owner: \"0\"}\n  - {name: d, path: /d/, state: exists}\n";
+    let text = "graph: empty root\nresources:\n  file:\n  - {name: out, path: /out, content: \"made\\n\", state: exists, \
+                owner: \"0\"}\n  - {name: d, path: /d/, state: exists}\n  exec:\n  - {name: itself, cmd: /mgmt --version}\n";
     fs::write(root.join("graph.yaml"), text).unwrap();
     let apply = || {
         let mut command = Command::new("env");
@@ -66,7 +67,7 @@ fn an_empty_root_with_the_program_in_it_is_enough() {
             "/graph.yaml",
         ]))
     };
-    apply().expect(0).says("2 changed");
+    apply().expect(0).says("3 changed");
     assert_eq!(fs::read_to_string(root.join("out")).unwrap(), "made\n");
     apply().expect(0).says("2 as wanted");
 }

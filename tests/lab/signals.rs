@@ -1,6 +1,8 @@
 //! Signals: end in order, end soon, end now; and read the graph again.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -87,4 +89,32 @@ fn a_hangup_reads_the_graph_again() {
     fs::remove_file(&two).unwrap();
     agent.until("the old graph heals still", || two.exists());
     assert_eq!(agent.stop(), 0);
+}
+
+#[test]
+fn a_graph_file_that_is_never_left_alone_is_read_all_the_same() {
+    needs!(&[Need::Root]);
+    let scratch = Scratch::new();
+    let (path, over) = (scratch.path("a"), AtomicBool::new(false));
+    let graph = |number: usize| scratch.graph(&file(&path, &number.to_string()));
+    let mut agent = Agent::converged(&scratch, &graph(0));
+    let code = std::thread::scope(|threads| {
+        threads.spawn(|| {
+            for number in 1.. {
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+                graph(number);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            agent.until("a new graph runs", || fs::read_to_string(&path).is_ok_and(|is| is != "0"));
+            agent.signal(Signal::TERM);
+            agent.ended()
+        }));
+        over.store(true, Ordering::Relaxed);
+        code
+    });
+    assert_eq!(code.unwrap(), 0);
 }

@@ -137,7 +137,7 @@ impl Schedule {
             let (from, to) = (self.slots[edge.from], self.slots[edge.to]);
             self.vertices[to as usize].blockers += u32::from(!self.vertices[from as usize].open);
         }
-        self.owed.clear();
+        let before = std::mem::take(&mut self.owed);
         for slot in 0..slot_number(self.vertices.len()) {
             let vertex = &self.vertices[slot as usize];
             let (applies, heir) = (matches!(vertex.step, Step::Running(Deed::Apply, _)), vertex.heir);
@@ -153,6 +153,7 @@ impl Schedule {
                 self.settle_debt(self.slots[n]);
             }
         }
-        self.owed_version += 1;
+        // An empty set that stays empty is nothing to write down.
+        self.owed_version += u64::from(self.owed != before);
     }
 }

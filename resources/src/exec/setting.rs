@@ -137,12 +137,21 @@ impl Stage<'_> {
             }
         };
         command.args(&line.args).env_clear().envs(&self.env);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(nothing()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(cwd) = &self.setting.cwd {
             command.current_dir(cwd);
         }
         command
     }
+}
+
+/// An input with nothing in it. In a root without devices that is a pipe that nobody writes to: a missing `/dev/null`
+/// would look as if the program were missing.
+fn nothing() -> Stdio {
+    if Path::new("/dev/null").exists() {
+        return Stdio::null();
+    }
+    std::io::pipe().map_or_else(|_| Stdio::null(), |(end, _)| end.into())
 }
 
 /// How a command ended, for people: `exit status 3`, `killed by signal 9`.

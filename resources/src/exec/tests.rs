@@ -585,7 +585,7 @@ fn it_promises_anything() {
 // Watching.
 
 fn task(bed: &Bed, raises: &Arc<Raises>) -> tokio::task::JoinHandle<Result<(), Fault>> {
-    let signal = Signal::for_test(Arc::clone(raises) as Arc<dyn Sink>, 0);
+    let signal = Signal::elsewhere(Arc::clone(raises) as Arc<dyn Sink>, 0);
     let Ok(Watch::Task(task)) = bed.exec.watch(&signal) else { panic!("no task") };
     tokio::spawn(task)
 }
@@ -653,7 +653,7 @@ async fn a_watchcmd_ends_with_its_watch() {
 
 #[tokio::test]
 async fn files_are_watched() {
-    let signal = Signal::for_test(Arc::new(Raises::default()), 0);
+    let signal = Signal::elsewhere(Arc::new(Raises::default()), 0);
     let bed = shell("true", |exec, _, at| exec.watchfiles = vec![at.join("a")]);
     assert!(matches!(bed.exec.watch(&signal).unwrap(), Watch::Held(_)));
     let bed = shell("true", |exec, _, at| {

@@ -37,7 +37,7 @@ impl Sink for Ears {
 /// The ticket of the test signal `number`: it cannot be made here, so a signal is raised to learn it.
 fn ticket(number: u32) -> Ticket {
     let ears = Arc::<Ears>::default();
-    Signal::for_test(Arc::clone(&ears) as Arc<dyn Sink>, number).raise();
+    Signal::elsewhere(Arc::clone(&ears) as Arc<dyn Sink>, number).raise();
     let heard = ears.heard.lock().expect("unpoisoned");
     *heard.iter().next().expect("it was raised just now")
 }
@@ -69,7 +69,7 @@ impl Scene {
     fn signal(&mut self) -> Signal {
         let number = u32::try_from(self.tickets.len()).expect("few");
         self.tickets.push(ticket(number));
-        Signal::for_test(Arc::clone(&self.ears) as Arc<dyn Sink>, number)
+        Signal::elsewhere(Arc::clone(&self.ears) as Arc<dyn Sink>, number)
     }
 
     /// Subscribes; probes are numbered from 0.
@@ -511,7 +511,7 @@ fn the_reader_ends_with_the_last_holder() {
     let s = Scene::new();
     let weak = Arc::downgrade(&s.watches.0.0);
     let Scene { watches, directory, ears, .. } = s;
-    let signal = Signal::for_test(Arc::clone(&ears) as Arc<dyn Sink>, 0);
+    let signal = Signal::elsewhere(Arc::clone(&ears) as Arc<dyn Sink>, 0);
     let guard = watches.path(&directory.path().join("f"), &signal).expect("good");
     drop(watches);
     assert!(weak.upgrade().is_some());

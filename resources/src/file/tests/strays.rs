@@ -38,7 +38,7 @@ fn strays_are_removed_once_and_others_left_alone() {
     let before = bench.snapshot();
     assert_eq!(said(check(&resource, &Look::because(Cause::First))), "missing");
     assert_eq!(bench.snapshot(), before, "a check removes nothing");
-    let watch = resource.watch(&Signal::for_test(Arc::new(Nobody(AtomicUsize::new(0))), 0)).unwrap();
+    let watch = resource.watch(&Signal::elsewhere(Arc::new(Nobody(AtomicUsize::new(0))), 0)).unwrap();
     assert!(matches!(watch, Watch::Held(_)));
     let own_kind = format!(".mgmt~{dead}-2");
     let mut left: Vec<&str> =
@@ -46,7 +46,7 @@ fn strays_are_removed_once_and_others_left_alone() {
     left.sort_unstable();
     assert_eq!(bench.tree("d"), left.join(" "));
     bench.write(&format!("d/.mgmt~{dead}-9"), "half");
-    drop(resource.watch(&Signal::for_test(Arc::new(Nobody(AtomicUsize::new(0))), 0)).unwrap());
+    drop(resource.watch(&Signal::elsewhere(Arc::new(Nobody(AtomicUsize::new(0))), 0)).unwrap());
     assert!(bench.exists(&format!("d/.mgmt~{dead}-9")), "a directory is cleaned once");
 }
 

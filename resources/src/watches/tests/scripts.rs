@@ -93,7 +93,7 @@ impl Stage {
     /// Arms first and looks then, as the engine does.
     fn watch(&mut self, path: &Path, tree: bool) -> (Ticket, Guard) {
         self.next += 1;
-        let signal = Signal::for_test(Arc::clone(&self.eyes) as Arc<dyn Sink>, self.next);
+        let signal = Signal::elsewhere(Arc::clone(&self.eyes) as Arc<dyn Sink>, self.next);
         let ticket = ticket(self.next);
         let probe = Probe { path: path.to_path_buf(), tree, seen: None };
         self.eyes.probes.lock().expect("unpoisoned").insert(ticket, probe);

@@ -95,7 +95,7 @@ fn plans_are_what_apply_does() {
 
 /// One pair: its answers counted (ok, would change, would fail, unknown), or what was wrong.
 async fn judge(seed: u64, loud: bool) -> Result<[usize; 4], String> {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = temporary();
     let root = directory.path().canonicalize().unwrap();
     generate::make_outside(&root);
     let pair = usable(seed, &root);
@@ -198,6 +198,8 @@ fn unmakes(graph: &serde_json::Value) -> bool {
         (makes && (one["state"] != "exists" || one["meta"]["noop"] == true))
             // A purge takes the members of a nested copy for strangers.
             || (one["purge"] == true && copies(other))
+            // Nor may a purge look into a directory that is closed to us, unless we are root.
+            || (one["purge"] == true && other["mode"].is_string() && !rustix::process::geteuid().is_root())
             // The source has a file of this name.
             || (copies(one) && rest.starts_with("x"))
     };
@@ -243,11 +245,68 @@ async fn apply(graph: Graph) -> (Vec<Stand>, Vec<Report>) {
     (stands, reports)
 }
 
+/// A directory in memory, if there is such a place: nothing here is about disks, and others may keep them busy.
+fn temporary() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// An ordinary user could not remove what lies in directories without write permission.
-fn unlock(root: &Path) {
-    for (path, entry) in look::tree(root) {
-        if entry.0 & 0o170_000 == 0o040_000 && entry.0 & 0o700 != 0o700 {
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+fn unlock(directory: &Path) {
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
+    for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            unlock(&entry.path());
         }
     }
+}
+
+/// System calls that write to a file system, whatever their arguments are.
+const WRITING: &str = "?creat,?rename,renameat,renameat2,?unlink,unlinkat,?mkdir,mkdirat,?rmdir,?chmod,fchmod,fchmodat,\
+    ?fchmodat2,?chown,?lchown,fchown,fchownat,?utime,?utimes,?futimesat,utimensat,?symlink,symlinkat,?link,linkat,\
+    truncate,ftruncate,fallocate,setxattr,lsetxattr,fsetxattr,removexattr,lremovexattr,fremovexattr,?mknod,mknodat,\
+    mount,sync,syncfs,fsync,fdatasync";
+
+#[test]
+fn the_kernel_is_asked_for_no_change() {
+    if std::process::Command::new("strace").arg("-V").output().is_err() {
+        eprintln!("skipped: system calls of a plan: there is no strace");
+        return;
+    }
+    let mut lines = 0;
+    for seed in 0..12 {
+        let directory = temporary();
+        let root = directory.path().canonicalize().unwrap();
+        generate::make_outside(&root);
+        let pair = usable(seed, &root);
+        generate::make_host(&root, &pair.host);
+        fs::write(root.join("graph.yaml"), pair.graph.to_string()).unwrap();
+        let (trace, before) = (directory.path().with_extension("strace"), look::tree(&root));
+        let mut command = std::process::Command::new("strace");
+        let calls = format!("trace=?open,openat,?openat2,{WRITING}");
+        command.args(["-f", "-qq", "-s", "256", "-e", &calls, "-o"]).arg(&trace);
+        command.args([env!("CARGO_BIN_EXE_mgmt"), "plan", "graph.yaml", "--prefix"]).arg(root.join("state"));
+        let ended = command.current_dir(&root).output().unwrap();
+        assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+        assert!(before == look::tree(&root), "seed {seed}: the tree is not what it was");
+        let text = fs::read_to_string(&trace).unwrap();
+        fs::remove_file(&trace).unwrap();
+        lines += text.lines().count();
+        let wrong: Vec<_> = text.lines().filter(|line| writes(line)).collect();
+        assert!(wrong.is_empty(), "seed {seed}:\n{pair}{}", wrong.join("\n"));
+        unlock(&root);
+    }
+    assert!(lines > 100, "a trace that shows nothing proves nothing");
+}
+
+/// Whether this line of a trace is a request to change something outside of `/proc` and the devices that swallow it.
+fn writes(line: &str) -> bool {
+    let Some((_, call)) = line.split_once(' ') else { return false };
+    let call = call.trim_start();
+    if !call.contains('(') || call.starts_with("<...") || call.starts_with("+++") || call.starts_with("---") {
+        return false;
+    }
+    let opens = call.starts_with("open");
+    let harmless = ["\"/proc/", "\"/dev/null\"", "\"/dev/tty\""].iter().any(|path| call.contains(path));
+    let flags = ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_TMPFILE"];
+    !harmless && (!opens || flags.iter().any(|flag| call.contains(flag)))
 }

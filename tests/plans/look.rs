@@ -13,7 +13,8 @@ pub(crate) fn tree(root: &Path) -> BTreeMap<PathBuf, Entry> {
     let mut found = BTreeMap::new();
     let mut left = vec![root.to_path_buf()];
     while let Some(path) = left.pop() {
-        let stat = fs::symlink_metadata(&path).unwrap();
+        // An ordinary user does not see what lies in a directory that may be read but not searched.
+        let Ok(stat) = fs::symlink_metadata(&path) else { continue };
         let contents = if stat.is_file() {
             // What may not be read cannot be compared, and its times tell.
             fs::read(&path).unwrap_or_default()

@@ -136,13 +136,16 @@ impl Drift {
         match self.repair {
             Repair::Link { .. } => true,
             Repair::Write { .. } => self.replaces().is_none(),
-            Repair::Directory { .. } | Repair::Attributes => {
-                matches!(self.desired.want, Want::Directory(_))
-                    && self.final_bits() & 0o300 != 0o300
-                    && !attributes::may(CapabilitySet::DAC_OVERRIDE)
-            }
+            Repair::Directory { .. } | Repair::Attributes => self.closes(),
             Repair::Members | Repair::Remove | Repair::Sync => false,
         }
+    }
+
+    /// Whether it is a directory that the repair closes to us, in part or wholly.
+    pub(super) fn closes(&self) -> bool {
+        matches!(self.desired.want, Want::Directory(_))
+            && self.final_bits() & 0o700 != 0o700
+            && !attributes::may(CapabilitySet::DAC_OVERRIDE)
     }
 
     fn wanted_type(&self) -> FileType {

@@ -216,6 +216,12 @@ impl Looker<'_> {
 
     /// Adds what is wrong below a directory.
     fn members(&self, check: Check<Drift>, source: Option<&Path>) -> Looked {
+        if let Check::Drifted(drift) = &check
+            && drift.closes()
+        {
+            let why = format!("mode {:04o} would keep us out of it", drift.final_bits());
+            return Err(Fault::path("manage the members of", self.path(), why).into());
+        }
         let making = matches!(&check, Check::Drifted(Drift { repair: Repair::Directory { .. }, .. }));
         let standing = match making {
             true => None,

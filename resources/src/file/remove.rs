@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use mgmt_engine::resource::{Fault, Stop, Urgency};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, statat, unlinkat};
+use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, accessat, openat2, statat, unlinkat};
 use rustix::io::Errno;
 
 use super::attributes::kind;
@@ -40,7 +40,8 @@ pub(super) fn names(directory: &OwnedFd) -> Result<Vec<OsString>, Errno> {
     Ok(names)
 }
 
-/// Whether something is mounted inside (or at) an entry.
+/// Whether something is mounted inside (or at) an entry that is to be removed. Fails where something inside could not be
+/// taken out of its directory.
 pub(super) fn holds_mount(at: impl AsFd, name: &OsStr, depth: usize) -> Result<bool, Errno> {
     if is_mount(&at, name)? {
         return Ok(true);
@@ -56,7 +57,11 @@ pub(super) fn holds_mount(at: impl AsFd, name: &OsStr, depth: usize) -> Result<b
         Err(Errno::XDEV) => return Ok(true),
         other => other?,
     };
-    for name in names(&directory)? {
+    let names = names(&directory)?;
+    if !names.is_empty() {
+        accessat(&directory, c".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?;
+    }
+    for name in names {
         if holds_mount(&directory, &name, depth + 1)? {
             return Ok(true);
         }

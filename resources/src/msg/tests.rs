@@ -1,3 +1,5 @@
+//! The sentences of `msg`, one by one.
+
 use super::*;
 use crate::Host;
 use crate::kind::Value;

@@ -336,6 +336,11 @@ pub trait Sink: Send + Sync {
     fn raised(&self, tickets: &[Ticket]);
     /// The timer has ticked: its direct successors are due.
     fn ticked(&self, ticket: Ticket);
+    /// As [`raised`](Self::raised), by a thread that may be used for a moment: whoever takes the signals may look and
+    /// repair on it, which saves waking another thread. It holds no lock.
+    fn raised_by_helper(self: Arc<Self>, tickets: &[Ticket]) {
+        self.raised(tickets);
+    }
 }
 
 /// A vertex's way to say "look at me". Cheap to clone; raises merge; never blocks for long.
@@ -366,13 +371,14 @@ impl Signal {
         self.sink.ticked(self.ticket);
     }
 
-    /// Raises many at once: one turn of the engine's lock instead of one each.
+    /// Raises many at once: one turn of the engine's lock instead of one each. The calling thread, which must hold no
+    /// lock, may be used for a millisecond or so, or for as long as one look or repair blocks.
     pub fn raise_all(signals: &[Self]) {
         let mut rest = signals;
         while let Some(first) = rest.first() {
             let same = rest.iter().take_while(|s| Arc::ptr_eq(&s.sink, &first.sink)).count();
             let tickets: Vec<Ticket> = rest[..same].iter().map(|s| s.ticket).collect();
-            first.sink.raised(&tickets);
+            Arc::clone(&first.sink).raised_by_helper(&tickets);
             rest = &rest[same..];
         }
     }

@@ -107,7 +107,8 @@ struct Shared {
 /// Where the engine as a whole is; for those who wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
-    /// Something is to be done, or has been quiet for too short.
+    /// Something is to be done, or has been quiet for too short. A moment's work after convergence is not told: it would
+    /// wake whoever waits here twice for each repair.
     Working,
     /// Quiet for long enough.
     Converged,
@@ -141,6 +142,7 @@ impl Engine {
                 sentinel: false,
                 over: false,
                 outbox: Vec::new(),
+                tasks: 0,
                 condition: Condition::Working,
                 urgency: Urgency::None,
             }),
@@ -181,6 +183,8 @@ impl Engine {
         }
         core.seat(&graph, &slots, &difference);
         dropped.push(Dropped::Graph(std::mem::replace(&mut core.graph, graph)));
+        core.condition = Condition::Working;
+        self.shared.state.send_replace(Condition::Working);
         self.shared.settle(core);
         // Watches take locks of their own when they end, so they end outside ours.
         drop(dropped);
@@ -300,7 +304,7 @@ impl Shared {
         let (tell, wake) = (!core.outbox.is_empty(), core.wakes(self.cores, pulls));
         // Still under the lock: published later, an older state could come after a newer one, and stay.
         self.owed_version.store(owed, Ordering::Release);
-        if core.condition != condition {
+        if core.condition != condition && !(condition == Condition::Working && core.is_brief()) {
             core.condition = condition;
             self.state.send_replace(condition);
         }

@@ -216,6 +216,11 @@ impl Schedule {
         self.running
     }
 
+    /// Whether a vertex waits for time to pass, or for a semaphore.
+    pub fn is_waiting(&self) -> bool {
+        self.busy > self.running + self.ready.len()
+    }
+
     /// When to step [`Event::Wake`] at the latest.
     pub fn wake_at(&self) -> Option<Moment> {
         let alarm = self.alarms.peek().map(|Reverse((at, ..))| *at);

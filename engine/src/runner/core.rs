@@ -30,6 +30,8 @@ pub(super) struct Core {
     pub(super) sentinel: bool,
     pub(super) over: bool,
     pub(super) outbox: Vec<Told>,
+    /// Actions that were not done at once and have become tasks.
+    pub(super) tasks: usize,
     /// The condition that was published last.
     pub(super) condition: Condition,
     /// Urgency for everything that starts from now on.
@@ -40,6 +42,9 @@ pub(super) enum Told {
     Report(Report),
     Converged(bool),
 }
+
+/// So many ready actions are done in a moment.
+const BRIEF_MAX: usize = 16;
 
 /// What is held for a slot.
 #[derive(Default)]
@@ -198,6 +203,11 @@ impl Core {
         let left = ready - usize::from(pulls).min(ready);
         let wanted = if active < cores { cores - active } else { usize::from(!self.sentinel) };
         left.min(wanted).max(usize::from(self.is_deadline_missed())).min(self.idle)
+    }
+
+    /// Whether all that is to be done is at work on a thread right now, or will be in a moment.
+    pub(super) fn is_brief(&self) -> bool {
+        self.tasks == 0 && self.schedule.ready() <= BRIEF_MAX && !self.schedule.is_waiting()
     }
 
     /// Whether no sleeper will wake for the next deadline, which may be nearer than when they fell asleep.

@@ -14,8 +14,13 @@ use crate::schedule::Event;
 
 /// Actions that a worker pulls at once, at most.
 const BATCH_MAX: usize = 256;
+/// … and the first time.
+const BATCH_FIRST: usize = 16;
 /// A worker that has spent this long on a batch puts the rest back, so that nothing ready waits behind a slow one.
 const BATCH_TIME: Duration = Duration::from_micros(300);
+/// A thread that brings events helps for so long, with so many actions at a time; the rest is for the workers.
+const HELP_TIME: Duration = Duration::from_millis(1);
+const HELP_MAX: usize = 2;
 /// The reserve takes what has been ready for so long while as many workers as there are cores are at work.
 const RESERVE_AFTER: Duration = Duration::from_millis(1);
 
@@ -25,37 +30,48 @@ impl Shared {
         let _runtime = self.runtime.enter();
         let mut jobs = Vec::with_capacity(BATCH_MAX);
         let mut done: Vec<(Ticket, Outcome)> = Vec::with_capacity(BATCH_MAX);
-        while self.pull(number, &mut jobs) {
-            let began = self.clock.now();
-            let mut rest = jobs.drain(..);
-            for job in rest.by_ref() {
-                let ticket = job.action.ticket;
-                if let Some(outcome) = self.begin(job) {
-                    done.push((ticket, outcome));
-                }
-                if self.clock.now().since(began) >= BATCH_TIME {
-                    break;
-                }
-            }
-            let rest: Vec<Job> = rest.collect();
-            let now = self.clock.now();
-            let mut core = self.lock();
-            // The later ones go to the front first, so that they keep their order.
-            for job in rest.into_iter().rev() {
-                core.held[job.action.ticket.slot as usize].fix = job.fix;
-                core.schedule.put_back(&job.action);
-            }
-            for (ticket, outcome) in done.drain(..) {
-                core.take_in(ticket, outcome, now);
-            }
-            core.active -= 1;
-            self.settle_and(core, true);
-            self.clear_ledger();
+        let mut most = BATCH_FIRST;
+        while self.pull(number, most, &mut jobs) {
+            most = self.run(&mut jobs, &mut done, most);
         }
     }
 
+    /// Runs a batch that has been pulled, and reports it. Returns how many to pull next.
+    fn run(self: &Arc<Self>, jobs: &mut Vec<Job>, done: &mut Vec<(Ticket, Outcome)>, most: usize) -> usize {
+        let began = self.clock.now();
+        let mut count = 0;
+        let mut rest = jobs.drain(..);
+        for job in rest.by_ref() {
+            let ticket = job.action.ticket;
+            if let Some(outcome) = self.begin(job) {
+                done.push((ticket, outcome));
+            }
+            count += 1;
+            if self.clock.now().since(began) >= BATCH_TIME {
+                break;
+            }
+        }
+        let rest: Vec<Job> = rest.collect();
+        // As many as fit into the time, going by the last ones: what is put back was pulled in vain.
+        let next = if rest.is_empty() { (most * 2).min(BATCH_MAX) } else { count.max(1) };
+        let now = self.clock.now();
+        let mut core = self.lock();
+        // The later ones go to the front first, so that they keep their order.
+        for job in rest.into_iter().rev() {
+            core.held[job.action.ticket.slot as usize].fix = job.fix;
+            core.schedule.put_back(&job.action);
+        }
+        for (ticket, outcome) in done.drain(..) {
+            core.take_in(ticket, outcome, now);
+        }
+        core.active -= 1;
+        self.settle_and(core, true);
+        self.clear_ledger();
+        next
+    }
+
     /// Waits until something is to be done, and pulls a fair share of it. `false`: it is over.
-    fn pull(&self, number: usize, jobs: &mut Vec<Job>) -> bool {
+    fn pull(&self, number: usize, most: usize, jobs: &mut Vec<Job>) -> bool {
         let mut core = self.lock();
         let mut stepped_in = false;
         loop {
@@ -71,7 +87,7 @@ impl Shared {
                 continue;
             }
             if core.active < self.cores || stepped_in {
-                let share = (core.schedule.ready() / (self.cores * 2)).clamp(1, BATCH_MAX);
+                let share = (core.schedule.ready() / (self.cores * 2)).clamp(1, most);
                 core.pull(share, now, jobs);
                 if !jobs.is_empty() {
                     core.active += 1;
@@ -127,10 +143,12 @@ impl Shared {
             Poll::Ready(outcome) => Some(outcome.unwrap_or_else(|fault| Outcome::failed(deed, fault))),
             Poll::Pending => {
                 let shared = Arc::clone(self);
+                self.lock().tasks += 1;
                 self.runtime.spawn(async move {
                     let outcome = future.await.unwrap_or_else(|fault| Outcome::failed(deed, fault));
                     let now = shared.clock.now();
                     let mut core = shared.lock();
+                    core.tasks -= 1;
                     core.take_in(ticket, outcome, now);
                     shared.settle(core);
                     shared.clear_ledger();
@@ -197,5 +215,31 @@ impl Sink for Shared {
 
     fn ticked(&self, ticket: Ticket) {
         self.event(Event::Ticked(ticket));
+    }
+
+    /// One event, one file: the thread that read the event repairs it itself. Handing it to a worker would cost a
+    /// wake-up, and on a busy machine the wait for a core: up to a tick of the scheduler.
+    fn raised_by_helper(self: Arc<Self>, tickets: &[Ticket]) {
+        let began = self.clock.now();
+        let mut core = self.lock();
+        for ticket in tickets {
+            core.schedule.step(Event::Raised(*ticket), began);
+        }
+        let _runtime = self.runtime.enter();
+        let (mut jobs, mut done) = (Vec::new(), Vec::new());
+        loop {
+            let now = self.clock.now();
+            if !core.over && core.active < self.cores && now.since(began) < HELP_TIME {
+                core.pull(HELP_MAX, now, &mut jobs);
+            }
+            if jobs.is_empty() {
+                return self.settle(core);
+            }
+            core.active += 1;
+            core.pulls += 1;
+            self.settle(core);
+            self.run(&mut jobs, &mut done, HELP_MAX);
+            core = self.lock();
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, flock, open, openat, statat, unlinkat};
 use rustix::io::Errno;
@@ -29,7 +29,9 @@ static CLEANED: Mutex<BTreeSet<OsString>> = Mutex::new(BTreeSet::new());
 
 /// A name that no other temporary file of this process has.
 pub(super) fn name() -> String {
-    format!("{PREFIX}{}-{}", getpid().as_raw_nonzero(), COUNTER.fetch_add(1, Ordering::Relaxed))
+    // Asked once: the kernel is not quick about it, and it never changes.
+    static PID: LazyLock<i32> = LazyLock::new(|| getpid().as_raw_nonzero().get());
+    format!("{PREFIX}{}-{}", *PID, COUNTER.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Whether a name is that of a temporary file, of this or another process.

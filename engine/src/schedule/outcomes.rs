@@ -145,6 +145,10 @@ impl Schedule {
     /// Brings the set of debts up to date for one vertex.
     pub(super) fn settle_debt(&mut self, slot: u32) {
         let vertex = &self.vertices[slot as usize];
+        if vertex.leaving {
+            // Debts are kept by name, and the name is its heir's now.
+            return;
+        }
         let owes = vertex.intents > 0 || vertex.owes_refresh();
         let changed = if owes { self.owed.insert(vertex.id.clone()) } else { self.owed.remove(&vertex.id) };
         self.owed_version += u64::from(changed);

@@ -191,19 +191,26 @@ impl Schedule {
         Some(action)
     }
 
-    /// Puts an action back that was pulled but not begun.
-    pub fn put_back(&mut self, action: &Action) {
+    /// Puts an action back that was pulled but not begun. What may not start any more is not queued again.
+    pub fn put_back(&mut self, action: &Action, now: Moment) {
         let slot = action.ticket.slot;
-        let vertex = &mut self.vertices[slot as usize];
-        vertex.step = Step::Queued(action.deed);
-        if action.deed == Deed::Look && action.arm {
-            vertex.armed = false;
-        }
-        self.running -= 1;
         if action.deed == Deed::Apply {
             self.intend(slot, false);
         }
-        self.ready.push_front(slot);
+        self.running -= 1;
+        let vertex = &mut self.vertices[slot as usize];
+        if action.deed == Deed::Look && action.arm {
+            vertex.armed = false;
+        }
+        if vertex.leaving {
+            self.end(slot, now);
+        } else if self.draining {
+            self.set_step(slot, Step::Idle);
+        } else {
+            vertex.step = Step::Queued(action.deed);
+            self.ready.push_front(slot);
+        }
+        self.judge(now);
     }
 
     /// How many actions wait to be pulled.

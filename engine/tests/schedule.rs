@@ -9,7 +9,7 @@
 //! - `looked a clean`, `looked a TEXT` (drifted), `looked a ! TEXT` (failed)
 //! - `applied a`, `applied a refreshed`, `applied a unchanged`, `applied a ! TEXT`; `refreshed a`
 //! - `raised a`, `ticked a`, `watch a ! TEXT`; `wait MILLIS`, `wake` (to the next deadline); `drain`
-//! - `hold`: nothing is pulled until `pull`
+//! - `hold`: nothing is pulled until `pull`; `back a`: what was pulled last for `a` is put back
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use mgmt_engine::difference::difference;
 use mgmt_engine::resource::{Applied, Check, Drift, Fault, Look, Resource, Ticket, Work};
-use mgmt_engine::schedule::{Deed, Event, Found, Options, Schedule};
+use mgmt_engine::schedule::{Action, Deed, Event, Found, Options, Schedule};
 use mgmt_engine::{Graph, Id, Limit, Meta, Moment, Semaphore, Vertex};
 
 #[derive(Debug, PartialEq)]
@@ -49,6 +49,7 @@ struct Play {
     graph: Graph,
     metas: BTreeMap<String, Meta>,
     tickets: BTreeMap<String, Ticket>,
+    actions: BTreeMap<String, Action>,
     now: Moment,
     holding: bool,
 }
@@ -60,6 +61,7 @@ impl Play {
             graph: Graph::default(),
             metas: BTreeMap::new(),
             tickets: BTreeMap::new(),
+            actions: BTreeMap::new(),
             now: Moment::START,
             holding: false,
         }
@@ -137,6 +139,7 @@ impl Play {
             "hold" => return self.holding = true,
             "pull" => return self.holding = false,
             "drain" => return self.schedule.drain(self.now),
+            "back" => return self.schedule.put_back(&self.actions[name], self.now),
             "wait" => {
                 self.now = self.now.after(Duration::from_millis(rest.parse().expect("a number")));
                 Event::Wake
@@ -171,6 +174,7 @@ impl Play {
         while let Some(action) = if self.holding { None } else { self.schedule.next(self.now) } {
             let name = self.schedule.name_of(action.ticket).expect("its life has just begun to act").name.to_string();
             self.tickets.insert(name.clone(), action.ticket);
+            self.actions.insert(name.clone(), action.clone());
             let deed = match action.deed {
                 Deed::Look if action.arm => "arm, look",
                 Deed::Look => "look",

@@ -43,7 +43,7 @@ impl Shared {
             // The later ones go to the front first, so that they keep their order.
             for job in rest.into_iter().rev() {
                 core.held[job.action.ticket.slot as usize].fix = job.fix;
-                core.schedule.put_back(&job.action);
+                core.schedule.put_back(&job.action, now);
             }
             for (ticket, outcome) in done.drain(..) {
                 core.take_in(ticket, outcome, now);

@@ -167,6 +167,8 @@ impl Schedule {
             // A predecessor became dirty while this one stood in the queue. It is considered again when that is done.
             self.set_step(slot, Step::Idle);
             self.give_back(slot, now);
+            // What is before it may have failed without running, by its watch: then nothing else would notice the quiet.
+            self.judge(now);
         };
         let vertex = &mut self.vertices[slot as usize];
         vertex.step = Step::Running(deed, now);
@@ -211,6 +213,11 @@ impl Schedule {
             self.ready.push_front(slot);
         }
         self.judge(now);
+    }
+
+    /// Whether there is something to take: reports, or changes of convergence.
+    pub fn has_news(&self) -> bool {
+        !self.reports.is_empty() || !self.converged.is_empty()
     }
 
     /// How many actions wait to be pulled.

@@ -82,7 +82,14 @@ impl Shared {
                     }
                     return true;
                 }
+                if core.schedule.has_news() {
+                    self.settle(core);
+                    core = self.lock();
+                    continue;
+                }
             }
+            // Pulling may have brought a deadline nearer.
+            let wake_at = core.schedule.wake_at();
             // With work left over, one sleeper looks again soon: the others may be blocked.
             let watches = core.schedule.ready() > 0 && !core.sentinel;
             let limit = [wake_at.map(|at| at.since(now)), watches.then_some(RESERVE_AFTER)].into_iter().flatten().min();

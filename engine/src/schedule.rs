@@ -50,7 +50,9 @@ pub enum Event {
     Applied(Ticket, Result<Applied, Fault>),
     /// A refresh has ended.
     Refreshed(Ticket, Result<Applied, Fault>),
-    /// A watch could not be armed, or has failed since.
+    /// A watch could not be armed: the look that was to begin with it has failed.
+    NotArmed(Ticket, Fault),
+    /// A watch that was armed has failed since.
     WatchFailed(Ticket, Fault),
     /// Time has passed.
     Wake,
@@ -149,6 +151,7 @@ impl Schedule {
             Event::Looked(ticket, result) => self.looked(ticket, result, now),
             Event::Applied(ticket, result) => self.applied(ticket, result, now),
             Event::Refreshed(ticket, result) => self.refreshed(ticket, result, now),
+            Event::NotArmed(ticket, fault) => self.not_armed(ticket, &fault, now),
             Event::WatchFailed(ticket, fault) => self.watch_failed(ticket, &fault, now),
             Event::Wake => self.wake(now),
         }

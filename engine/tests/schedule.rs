@@ -8,7 +8,7 @@
 //! - `meta a retry=2 delay=10 poll=5 limit=1/3 sema=x:1 noop`
 //! - `looked a clean`, `looked a TEXT` (drifted), `looked a ! TEXT` (failed)
 //! - `applied a`, `applied a refreshed`, `applied a unchanged`, `applied a ! TEXT`; `refreshed a`
-//! - `raised a`, `ticked a`, `watch a ! TEXT`; `wait MILLIS`, `wake` (to the next deadline); `drain`
+//! - `raised a`, `ticked a`, `unarmed a ! TEXT`, `watch a ! TEXT`; `wait MILLIS`, `wake` (to the next deadline); `drain`
 //! - `hold`: nothing is pulled until `pull`; `back a`: what was pulled last for `a` is put back
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -160,6 +160,7 @@ impl Play {
             "refreshed" => Event::Refreshed(ticket(), applied()),
             "raised" => Event::Raised(ticket()),
             "ticked" => Event::Ticked(ticket()),
+            "unarmed" => Event::NotArmed(ticket(), fault.expect("a watch is armed or fails")),
             "watch" => Event::WatchFailed(ticket(), fault.expect("a watch only fails")),
             other => panic!("unknown word {other}"),
         };

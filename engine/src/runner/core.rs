@@ -74,6 +74,7 @@ pub(super) enum Outcome {
     Looked(Result<Check<Box<dyn Fix>>, Fault>),
     Applied(Result<Applied, Fault>),
     Refreshed(Result<Applied, Fault>),
+    NotArmed(Fault),
     WatchFailed(Fault),
 }
 
@@ -164,8 +165,9 @@ impl Core {
             }
             Outcome::Looked(Ok(Check::Converged)) => Event::Looked(ticket, Ok(Found::Converged)),
             // Only a plan may answer so; outside of one it is a fault of the kind, not a reason to stop.
-            Outcome::Looked(Ok(Check::Unknown(why))) => Event::Looked(ticket, Err(Fault::new(why))),
+            Outcome::Looked(Ok(Check::Unknown(why))) => Event::Looked(ticket, Err(hide(Fault::new(why)))),
             Outcome::Looked(Err(fault)) => Event::Looked(ticket, Err(hide(fault))),
+            Outcome::NotArmed(fault) => Event::NotArmed(ticket, hide(fault)),
             Outcome::WatchFailed(fault) => Event::WatchFailed(ticket, hide(fault)),
             Outcome::Applied(result) => {
                 held.stop = None;

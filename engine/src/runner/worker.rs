@@ -120,7 +120,7 @@ impl Shared {
         if job.action.arm
             && let Err(fault) = self.arm(&job)
         {
-            return Some(Outcome::WatchFailed(fault));
+            return Some(Outcome::NotArmed(fault));
         }
         if let Some(owed) = &job.action.owed {
             self.keep(owed, true);
@@ -165,7 +165,10 @@ impl Shared {
             let watching = self.runtime.spawn(async move {
                 // Ending well means that nothing more will come, which is no failure.
                 if let Err(fault) = Guarded(task).await.and_then(|ended| ended) {
-                    shared.event(Event::WatchFailed(ticket, fault));
+                    let now = shared.clock.now();
+                    let mut core = shared.lock();
+                    core.take_in(ticket, Outcome::WatchFailed(fault), now);
+                    shared.settle(core);
                 }
             });
             watching.abort_handle()

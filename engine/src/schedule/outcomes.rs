@@ -14,7 +14,8 @@ impl Schedule {
         let noop = self.options.noop;
         let Some(vertex) = self.ended(ticket, Deed::Look) else { return };
         let mut said = Vec::new();
-        let found = match result {
+        let watch = vertex.watch_fault.take();
+        let found = match watch.map_or(result, Err) {
             Ok(found) => found,
             Err(fault) => return self.failed(ticket, &fault, now),
         };
@@ -67,6 +68,13 @@ impl Schedule {
         matches!(vertex.step, Step::Running(running, _) if running == deed).then_some(vertex)
     }
 
+    pub(super) fn not_armed(&mut self, ticket: Ticket, fault: &Fault, now: Moment) {
+        if let Some(vertex) = self.ended(ticket, Deed::Look) {
+            vertex.armed = false;
+            self.failed(ticket, fault, now);
+        }
+    }
+
     pub(super) fn watch_failed(&mut self, ticket: Ticket, fault: &Fault, now: Moment) {
         if !self.alive(ticket) || self.vertices[ticket.slot as usize].leaving {
             return;
@@ -74,8 +82,9 @@ impl Schedule {
         let vertex = &mut self.vertices[ticket.slot as usize];
         vertex.armed = false;
         if matches!(vertex.step, Step::Running(Deed::Look, _)) {
-            // Arming is part of a look: the look has failed.
-            return self.failed(ticket, fault, now);
+            // It still runs: it has failed when it has ended.
+            vertex.watch_fault = Some(fault.clone());
+            return;
         }
         let mut said = Vec::new();
         let (next, recheck) = vertex.failed(fault, now, &mut |what| said.push(what));

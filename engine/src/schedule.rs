@@ -169,7 +169,7 @@ impl Schedule {
             }
             // A predecessor became dirty while this one stood in the queue. It is considered again when that is done.
             self.set_step(slot, Step::Idle);
-            self.give_back(slot, now);
+            self.give_back(slot);
             // What is before it may have failed without running, by its watch: then nothing else would notice the quiet.
             self.judge(now);
         };
@@ -275,6 +275,7 @@ impl Schedule {
                 self.set_step(slot_number(slot), Step::Idle);
             }
         }
+        self.permits.forget_all();
         self.judge(now);
     }
 
@@ -333,19 +334,28 @@ impl Schedule {
     }
 
     /// Gives semaphores back, and lets those try who wait for some.
-    fn give_back(&mut self, slot: u32, now: Moment) {
+    fn give_back(&mut self, slot: u32) {
         if self.vertices[slot as usize].meta.sema.is_empty() {
             return;
         }
-        let held = std::mem::take(&mut self.vertices[slot as usize].meta.sema);
-        let waiting = self.permits.release(&held);
-        self.vertices[slot as usize].meta.sema = held;
-        for other in waiting {
-            if self.vertices[other as usize].step == Step::Parked {
+        let given = std::mem::take(&mut self.vertices[slot as usize].meta.sema);
+        self.permits.release(&given);
+        let mut place = 0;
+        while let Some(other) = self.permits.waiter(place, &given) {
+            let (wanted, blocked) =
+                (&self.vertices[other as usize].meta.sema, self.vertices[other as usize].blockers > 0);
+            if blocked {
+                // It waits for somebody else now, and is considered again when that is done.
+                self.permits.leave(place);
                 self.set_step(other, Step::Idle);
-                self.turn(other, now);
+            } else if self.permits.take(wanted) {
+                self.permits.leave(place);
+                self.queue(other);
+            } else {
+                place += 1;
             }
         }
+        self.vertices[slot as usize].meta.sema = given;
     }
 
     /// Brings a vertex's gate up to date, and starts it if it may run.
@@ -382,9 +392,14 @@ impl Schedule {
         if let Err(until) = vertex.token(now) {
             return self.pause(slot, until);
         }
-        if !vertex.meta.sema.is_empty() && !self.permits.take(slot, &self.vertices[slot as usize].meta.sema) {
+        if !vertex.meta.sema.is_empty() && !self.permits.take(&self.vertices[slot as usize].meta.sema) {
+            self.permits.wait(slot);
             return self.set_step(slot, Step::Parked);
         }
+        self.queue(slot);
+    }
+
+    fn queue(&mut self, slot: u32) {
         self.set_step(slot, Step::Queued(Deed::Look));
         self.ready.push_back(slot);
     }

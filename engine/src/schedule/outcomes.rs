@@ -183,12 +183,12 @@ impl Schedule {
                 self.ready.push_front(slot);
             }
             Next::Pause(until) if !self.draining => {
-                self.give_back(slot, now);
+                self.give_back(slot);
                 self.pause(slot, until);
             }
             _ => {
                 self.set_step(slot, Step::Idle);
-                self.give_back(slot, now);
+                self.give_back(slot);
                 self.turn(slot, now);
             }
         }

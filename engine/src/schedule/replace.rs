@@ -101,11 +101,12 @@ impl Schedule {
             self.ready.retain(|slot| !self.vertices[*slot as usize].leaving);
         }
         // Those who waited for what these held are considered with all others, when the new edges are laid.
-        for slot in queued {
-            for other in self.permits.release(&self.vertices[slot as usize].meta.sema) {
-                if self.vertices[other as usize].step == Step::Parked {
-                    self.set_step(other, Step::Idle);
-                }
+        if !queued.is_empty() {
+            for slot in queued {
+                self.permits.release(&self.vertices[slot as usize].meta.sema);
+            }
+            for other in self.permits.forget_all() {
+                self.set_step(other, Step::Idle);
             }
         }
         still_running
@@ -121,7 +122,7 @@ impl Schedule {
     /// The last action of a leaving vertex has ended.
     pub(super) fn end(&mut self, slot: u32, now: Moment) {
         self.set_step(slot, Step::Idle);
-        self.give_back(slot, now);
+        self.give_back(slot);
         let heir = self.vertices[slot as usize].heir;
         self.release_slot(slot);
         if let Some(heir) = heir {

@@ -174,6 +174,7 @@ impl Engine {
         let mut dropped = core.end_slots();
         for slot in still_running {
             let held = &mut core.held[slot as usize];
+            held.leaves = true;
             dropped.extend(held.watch.take().map(Dropped::Watch));
             if let Some(stop) = &held.stop {
                 stop.send_replace(Urgency::Cancel);

@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::Shared;
 use super::bounded::{Guarded, future_of, panicked};
 use super::core::{Job, Outcome, Watching};
-use crate::resource::{Fault, Signal, Sink, Ticket, Watch};
-use crate::schedule::Event;
+use crate::resource::{Fault, Signal, Sink, Ticket, Urgency, Watch};
+use crate::schedule::{Deed, Event};
 
 /// Actions that a worker pulls at once, at most.
 const BATCH_MAX: usize = 256;
@@ -134,8 +134,20 @@ impl Shared {
             Poll::Ready(outcome) => Some(outcome.unwrap_or_else(|fault| Outcome::failed(deed, fault))),
             Poll::Pending => {
                 let shared = Arc::clone(self);
+                let stop = (deed == Deed::Look).then(|| self.lock().stop_of_look(ticket));
                 self.runtime.spawn(async move {
-                    let outcome = future.await.unwrap_or_else(|fault| Outcome::failed(deed, fault));
+                    let cancelled = async {
+                        match &stop {
+                            Some(stop) => stop.reached(Urgency::Cancel).await,
+                            None => std::future::pending().await,
+                        }
+                    };
+                    let outcome = tokio::select! {
+                        biased;
+                        outcome = future => outcome.unwrap_or_else(|fault| Outcome::failed(deed, fault)),
+                        // A check may be dropped at any await.
+                        () = cancelled => Outcome::failed(deed, Fault::new("cancelled")),
+                    };
                     let now = shared.clock.now();
                     let mut core = shared.lock();
                     core.take_in(ticket, outcome, now);

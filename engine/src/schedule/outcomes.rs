@@ -13,6 +13,11 @@ impl Schedule {
     pub(super) fn looked(&mut self, ticket: Ticket, result: Result<Found, Fault>, now: Moment) {
         let noop = self.options.noop;
         let Some(vertex) = self.ended(ticket, Deed::Look) else { return };
+        if vertex.leaving {
+            // Nobody wants to know any more.
+            self.running -= 1;
+            return self.end(ticket.slot, now);
+        }
         let mut said = Vec::new();
         let watch = vertex.watch_fault.take();
         let found = match watch.map_or(result, Err) {

@@ -43,7 +43,7 @@ pub fn run(args: args::Apply, progress: Progress, clock: Clock) -> Result<Exit, 
     batch::draw(&ended, args.common.graphviz.as_deref())?;
     let happened = std::mem::take(&mut *happened.lock().unwrap_or_else(PoisonError::into_inner));
     summary(&ended, &happened, args.json).map_err(|e| Failure::output(&e))?;
-    Ok(batch::exit(&ended, args.common.detailed_exitcode))
+    Ok(batch::exit(&ended, true, args.common.detailed_exitcode))
 }
 
 fn gather(into: &Arc<Mutex<Vec<Happened>>>) -> Listener {

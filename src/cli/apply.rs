@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::{Exit, Failure, args, graph_source, run as batch};
 use crate::agent::{self, Ended, Settings};
+use crate::diagnostic::Escaped;
 use crate::events::Happened;
 use crate::observer::Listener;
 use crate::progress::Progress;
@@ -62,7 +63,8 @@ fn print(progress: Progress) -> Listener {
             _ => ' ',
         };
         // A closed pipe is noticed, and told, by the summary.
-        progress.above(|| drop(writeln!(std::io::stdout().lock(), "{sign} {event}")));
+        let text = event.to_string();
+        progress.above(|| drop(writeln!(std::io::stdout().lock(), "{sign} {}", Escaped(&text))));
     })
 }
 

@@ -30,7 +30,7 @@ impl Permits {
                     held.most = held.most.max(semaphore.count.get());
                 }
                 None if free => {
-                    drop(self.held.insert(semaphore.id.clone(), Held { now: 1, most: semaphore.count.get() }));
+                    self.held.insert(semaphore.id.clone(), Held { now: 1, most: semaphore.count.get() });
                 }
                 None => {}
             }

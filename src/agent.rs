@@ -367,7 +367,7 @@ impl Agent {
         self.settings.progress.hide();
         let snapshot = merged(before, self.engine.snapshot(), converged);
         self.socket = None;
-        let Self { engine, shared, settings, clock, late, .. } = self;
+        let Self { engine, shared, settings, clock, late, mut signals, .. } = self;
         let tally = Arc::clone(&shared.tally);
         drop(shared);
         match Arc::try_unwrap(engine) {
@@ -375,8 +375,23 @@ impl Agent {
             // A task of the socket still holds it for a moment; its drop ends it as well.
             Err(engine) => drop(engine),
         }
-        if tokio::time::timeout(LEFTOVERS, mgmt_resources::exec::reaper::settle()).await.is_err() {
-            tracing::warn!("some child processes did not end in time");
+        let leftovers = tokio::time::timeout(LEFTOVERS, mgmt_resources::exec::reaper::settle());
+        tokio::pin!(leftovers);
+        loop {
+            tokio::select! {
+                biased;
+                settled = &mut leftovers => {
+                    if settled.is_err() {
+                        tracing::warn!("some child processes did not end in time");
+                    }
+                    break;
+                }
+                // What was cancelled may still be on its way out.
+                asked = signals.next() => if let Asked::End { times: 3.., by } = asked {
+                    tracing::warn!("{by}: killing what runs");
+                    mgmt_resources::exec::reaper::kill_all();
+                },
+            }
         }
         drop(settings.state);
         Ended { graph, snapshot, tally, late, converged, took: clock.now().since(mgmt_engine::Moment::START) }

@@ -137,6 +137,15 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
+/// A text that is shown whole: only escaped where it must be.
+pub struct Escaped<'a>(pub &'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        escape(self.0, usize::MAX, f)
+    }
+}
+
 /// Writes a text so that it cannot move a terminal's cursor, and no more than so many characters of it.
 fn escape(text: &str, most: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for (count, c) in text.chars().enumerate() {

@@ -63,7 +63,8 @@ impl Ledger for Owed {
             text.push('\n');
         }
         file.write_all(text.as_bytes())?;
-        if durable {
+        // What takes the place of a synced list has to be whole after a power cut, even if it is not urgent.
+        if durable || !owed.is_empty() {
             file.sync_data()?;
         }
         std::fs::rename(&temporary, &self.path)?;

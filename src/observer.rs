@@ -10,6 +10,7 @@ use mgmt_engine::Clock;
 use mgmt_engine::report::{Report, What};
 use mgmt_engine::runner::Observer;
 
+use crate::diagnostic::Escaped;
 use crate::events::{Events, Happened};
 
 /// Counts over the whole run.
@@ -91,9 +92,11 @@ impl Teller {
 
 /// One log line an event. The fields are for JSON logs; the text says it all.
 fn log(event: &Happened) {
+    let text = event.to_string();
+    let text = Escaped(&text);
     match event.event.as_str() {
-        "failed" => tracing::error!("{event}"),
-        "retrying" | "contested" => tracing::warn!("{event}"),
-        _ => tracing::info!("{event}"),
+        "failed" => tracing::error!("{text}"),
+        "retrying" | "contested" => tracing::warn!("{text}"),
+        _ => tracing::info!("{text}"),
     }
 }

@@ -161,6 +161,9 @@ async fn judge(graph: &Graph, number: usize, look: Look) -> (Answer, Vec<(PathBu
             Some(what) => (Answer::WouldChange { drift: what.to_owned(), change: None, noop }, Vec::new()),
             None => (Answer::Ok, Vec::new()),
         },
+        Ok(Check::Unknown(_)) if vertex.meta.sensitive => {
+            (Answer::Unknown { because: "why is hidden, because it is sensitive".to_owned() }, Vec::new())
+        }
         Ok(Check::Unknown(because)) => (Answer::Unknown { because }, Vec::new()),
         Ok(Check::Drifted(fix)) => {
             let change = if vertex.meta.sensitive { None } else { fix.change() };

@@ -30,6 +30,8 @@ use crate::report::{Report, Stand};
 use crate::resource::Urgency;
 use crate::schedule::{Options, Owed, Schedule};
 
+/// `EX_SOFTWARE` of sysexits(3).
+const EXIT_BUG: i32 = 70;
 /// Reports that may wait for a slow observer.
 const OUTBOX_MAX: usize = 65_536;
 /// Worker threads, at least and at most. Twice the cores: half of them are a reserve that steps in when a worker blocks.
@@ -176,6 +178,7 @@ impl Engine {
         let mut dropped = core.end_slots();
         for slot in still_running {
             let held = &mut core.held[slot as usize];
+            held.leaves = true;
             dropped.extend(held.watch.take().map(Dropped::Watch));
             if let Some(stop) = &held.stop {
                 stop.send_replace(Urgency::Cancel);
@@ -279,8 +282,9 @@ impl fmt::Debug for Engine {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Core> {
-        // A panic under the lock is a broken invariant of the schedule: going on would act on a broken state.
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+        // A panic under the lock, which has been printed, is a broken invariant of the schedule: going on would act on a
+        // broken state. Everything on disk is whole at every instant, so ending here loses nothing.
+        self.core.lock().unwrap_or_else(|_| std::process::exit(EXIT_BUG))
     }
 
     /// Called by whoever has stepped the schedule, to let everybody know what that led to.
@@ -354,13 +358,12 @@ impl Shared {
         let mut version = self.ledger_version.lock().unwrap_or_else(PoisonError::into_inner);
         if owed.version > *version {
             match self.ledger.keep(&owed.ids, durable) {
-                Ok(()) => {
-                    *version = owed.version;
-                    self.kept_version.store(owed.version, Ordering::Release);
-                }
+                Ok(()) => *version = owed.version,
                 // Holding the repair back would be worse than a refresh that a crash might lose.
                 Err(error) => self.ledger.lost(&error),
             }
+            // What could not be written is tried again with the next change, not after every action.
+            self.kept_version.store(owed.version, Ordering::Release);
         }
     }
 

@@ -50,7 +50,9 @@ pub enum Event {
     Applied(Ticket, Result<Applied, Fault>),
     /// A refresh has ended.
     Refreshed(Ticket, Result<Applied, Fault>),
-    /// A watch could not be armed, or has failed since.
+    /// A watch could not be armed: the look that was to begin with it has failed.
+    NotArmed(Ticket, Fault),
+    /// A watch that was armed has failed since.
     WatchFailed(Ticket, Fault),
     /// Time has passed.
     Wake,
@@ -149,6 +151,7 @@ impl Schedule {
             Event::Looked(ticket, result) => self.looked(ticket, result, now),
             Event::Applied(ticket, result) => self.applied(ticket, result, now),
             Event::Refreshed(ticket, result) => self.refreshed(ticket, result, now),
+            Event::NotArmed(ticket, fault) => self.not_armed(ticket, &fault, now),
             Event::WatchFailed(ticket, fault) => self.watch_failed(ticket, &fault, now),
             Event::Wake => self.wake(now),
         }
@@ -166,7 +169,9 @@ impl Schedule {
             }
             // A predecessor became dirty while this one stood in the queue. It is considered again when that is done.
             self.set_step(slot, Step::Idle);
-            self.give_back(slot, now);
+            self.give_back(slot);
+            // What is before it may have failed without running, by its watch: then nothing else would notice the quiet.
+            self.judge(now);
         };
         let vertex = &mut self.vertices[slot as usize];
         vertex.step = Step::Running(deed, now);
@@ -191,19 +196,31 @@ impl Schedule {
         Some(action)
     }
 
-    /// Puts an action back that was pulled but not begun.
-    pub fn put_back(&mut self, action: &Action) {
+    /// Puts an action back that was pulled but not begun. What may not start any more is not queued again.
+    pub fn put_back(&mut self, action: &Action, now: Moment) {
         let slot = action.ticket.slot;
-        let vertex = &mut self.vertices[slot as usize];
-        vertex.step = Step::Queued(action.deed);
-        if action.deed == Deed::Look && action.arm {
-            vertex.armed = false;
-        }
-        self.running -= 1;
         if action.deed == Deed::Apply {
             self.intend(slot, false);
         }
-        self.ready.push_front(slot);
+        self.running -= 1;
+        let vertex = &mut self.vertices[slot as usize];
+        if action.deed == Deed::Look && action.arm {
+            vertex.armed = false;
+        }
+        if vertex.leaving {
+            self.end(slot, now);
+        } else if self.draining {
+            self.set_step(slot, Step::Idle);
+        } else {
+            vertex.step = Step::Queued(action.deed);
+            self.ready.push_front(slot);
+        }
+        self.judge(now);
+    }
+
+    /// Whether there is something to take: reports, or changes of convergence.
+    pub fn has_news(&self) -> bool {
+        !self.reports.is_empty() || !self.converged.is_empty()
     }
 
     /// How many actions wait to be pulled.
@@ -263,6 +280,7 @@ impl Schedule {
                 self.set_step(slot_number(slot), Step::Idle);
             }
         }
+        self.permits.forget_all();
         self.judge(now);
     }
 
@@ -321,19 +339,28 @@ impl Schedule {
     }
 
     /// Gives semaphores back, and lets those try who wait for some.
-    fn give_back(&mut self, slot: u32, now: Moment) {
+    fn give_back(&mut self, slot: u32) {
         if self.vertices[slot as usize].meta.sema.is_empty() {
             return;
         }
-        let held = std::mem::take(&mut self.vertices[slot as usize].meta.sema);
-        let waiting = self.permits.release(&held);
-        self.vertices[slot as usize].meta.sema = held;
-        for other in waiting {
-            if self.vertices[other as usize].step == Step::Parked {
+        let given = std::mem::take(&mut self.vertices[slot as usize].meta.sema);
+        self.permits.release(&given);
+        let mut place = 0;
+        while let Some(other) = self.permits.waiter(place, &given) {
+            let (wanted, blocked) =
+                (&self.vertices[other as usize].meta.sema, self.vertices[other as usize].blockers > 0);
+            if blocked {
+                // It waits for somebody else now, and is considered again when that is done.
+                self.permits.leave(place);
                 self.set_step(other, Step::Idle);
-                self.turn(other, now);
+            } else if self.permits.take(wanted) {
+                self.permits.leave(place);
+                self.queue(other);
+            } else {
+                place += 1;
             }
         }
+        self.vertices[slot as usize].meta.sema = given;
     }
 
     /// Brings a vertex's gate up to date, and starts it if it may run.
@@ -370,9 +397,14 @@ impl Schedule {
         if let Err(until) = vertex.token(now) {
             return self.pause(slot, until);
         }
-        if !vertex.meta.sema.is_empty() && !self.permits.take(slot, &self.vertices[slot as usize].meta.sema) {
+        if !vertex.meta.sema.is_empty() && !self.permits.take(&self.vertices[slot as usize].meta.sema) {
+            self.permits.wait(slot);
             return self.set_step(slot, Step::Parked);
         }
+        self.queue(slot);
+    }
+
+    fn queue(&mut self, slot: u32) {
         self.set_step(slot, Step::Queued(Deed::Look));
         self.ready.push_back(slot);
     }

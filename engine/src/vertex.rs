@@ -84,6 +84,8 @@ pub(crate) struct Vertex {
     pub(crate) heir: Option<u32>,
     pub(crate) cause: Cause,
     pub(crate) fault: Option<String>,
+    /// Its watch has failed while a look ran.
+    pub(crate) watch_fault: Option<Fault>,
     pub(crate) changes: u64,
     /// Boxed, because hardly any vertex is ever repaired often.
     pub(crate) contest: Option<Box<Contest>>,
@@ -119,6 +121,7 @@ impl Vertex {
             heir: None,
             cause,
             fault: None,
+            watch_fault: None,
             changes: 0,
             contest: None,
             raised: 1,

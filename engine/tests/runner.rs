@@ -208,6 +208,34 @@ async fn a_timeout_drops_a_check_and_stops_an_apply() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_that_hangs_holds_up_neither_its_next_version_nor_an_urgent_drain() {
+    let mut bench = Bench::new();
+    bench.add("a", Act::HangInCheck);
+    bench.run();
+    let running = |bench: &Bench| bench.engine.snapshot().stands.iter().filter(|s| s.running_since.is_some()).count();
+    while running(&bench) < 1 {
+        tokio::task::yield_now().await;
+    }
+    bench.graph = Graph::new("test");
+    let next = Vertex { id: Id::new("s", "a"), resource: Arc::new(Scripted(Act::Nothing, 1)), meta: Meta::default() };
+    bench.graph.add(next).expect("a new name");
+    bench.run();
+    bench.until(Condition::Converged).await;
+    assert_eq!(bench.standing("a").0, Standing::Clean);
+    assert!(bench.told.0.lock().unwrap().is_empty(), "nobody wants to know how the old one ended");
+    bench.add("b", Act::HangInCheck);
+    bench.run();
+    while running(&bench) < 1 {
+        tokio::task::yield_now().await;
+    }
+    bench.engine.drain(Urgency::None);
+    assert_ne!(*bench.engine.condition().borrow(), Condition::Drained, "it still runs");
+    bench.engine.drain(Urgency::Cancel);
+    bench.until(Condition::Drained).await;
+    assert_eq!(bench.standing("b"), (Standing::Failed, "cancelled".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn draining_waits_for_what_runs_and_an_urgent_drain_stops_it() {
     let mut bench = Bench::new();
     let gate = Arc::new(Semaphore::new(0));

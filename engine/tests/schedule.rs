@@ -8,8 +8,8 @@
 //! - `meta a retry=2 delay=10 poll=5 limit=1/3 sema=x:1 noop`
 //! - `looked a clean`, `looked a TEXT` (drifted), `looked a ! TEXT` (failed)
 //! - `applied a`, `applied a refreshed`, `applied a unchanged`, `applied a ! TEXT`; `refreshed a`
-//! - `raised a`, `ticked a`, `watch a ! TEXT`; `wait MILLIS`, `wake` (to the next deadline); `drain`
-//! - `hold`: nothing is pulled until `pull`
+//! - `raised a`, `ticked a`, `unarmed a ! TEXT`, `watch a ! TEXT`; `wait MILLIS`, `wake` (to the next deadline); `drain`
+//! - `hold`: nothing is pulled until `pull`; `back a`: what was pulled last for `a` is put back
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use mgmt_engine::difference::difference;
 use mgmt_engine::resource::{Applied, Check, Drift, Fault, Look, Resource, Ticket, Work};
-use mgmt_engine::schedule::{Deed, Event, Found, Options, Schedule};
+use mgmt_engine::schedule::{Action, Deed, Event, Found, Options, Schedule};
 use mgmt_engine::{Graph, Id, Limit, Meta, Moment, Semaphore, Vertex};
 
 #[derive(Debug, PartialEq)]
@@ -49,6 +49,7 @@ struct Play {
     graph: Graph,
     metas: BTreeMap<String, Meta>,
     tickets: BTreeMap<String, Ticket>,
+    actions: BTreeMap<String, Action>,
     now: Moment,
     holding: bool,
 }
@@ -60,6 +61,7 @@ impl Play {
             graph: Graph::default(),
             metas: BTreeMap::new(),
             tickets: BTreeMap::new(),
+            actions: BTreeMap::new(),
             now: Moment::START,
             holding: false,
         }
@@ -137,6 +139,7 @@ impl Play {
             "hold" => return self.holding = true,
             "pull" => return self.holding = false,
             "drain" => return self.schedule.drain(self.now),
+            "back" => return self.schedule.put_back(&self.actions[name], self.now),
             "wait" => {
                 self.now = self.now.after(Duration::from_millis(rest.parse().expect("a number")));
                 Event::Wake
@@ -157,6 +160,7 @@ impl Play {
             "refreshed" => Event::Refreshed(ticket(), applied()),
             "raised" => Event::Raised(ticket()),
             "ticked" => Event::Ticked(ticket()),
+            "unarmed" => Event::NotArmed(ticket(), fault.expect("a watch is armed or fails")),
             "watch" => Event::WatchFailed(ticket(), fault.expect("a watch only fails")),
             other => panic!("unknown word {other}"),
         };
@@ -171,6 +175,7 @@ impl Play {
         while let Some(action) = if self.holding { None } else { self.schedule.next(self.now) } {
             let name = self.schedule.name_of(action.ticket).expect("its life has just begun to act").name.to_string();
             self.tickets.insert(name.clone(), action.ticket);
+            self.actions.insert(name.clone(), action.clone());
             let deed = match action.deed {
                 Deed::Look if action.arm => "arm, look",
                 Deed::Look => "look",

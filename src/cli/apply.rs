@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::{Exit, Failure, args, graph_source, run as batch};
 use crate::agent::{self, Ended, Settings};
+use crate::diagnostic::Escaped;
 use crate::events::Happened;
 use crate::observer::Listener;
 use crate::progress::Progress;
@@ -43,7 +44,7 @@ pub fn run(args: args::Apply, progress: Progress, clock: Clock) -> Result<Exit, 
     batch::draw(&ended, args.common.graphviz.as_deref())?;
     let happened = std::mem::take(&mut *happened.lock().unwrap_or_else(PoisonError::into_inner));
     summary(&ended, &happened, args.json).map_err(|e| Failure::output(&e))?;
-    Ok(batch::exit(&ended, args.common.detailed_exitcode))
+    Ok(batch::exit(&ended, true, args.common.detailed_exitcode))
 }
 
 fn gather(into: &Arc<Mutex<Vec<Happened>>>) -> Listener {
@@ -62,13 +63,15 @@ fn print(progress: Progress) -> Listener {
             _ => ' ',
         };
         // A closed pipe is noticed, and told, by the summary.
-        progress.above(|| drop(writeln!(std::io::stdout().lock(), "{sign} {event}")));
+        let text = event.to_string();
+        progress.above(|| drop(writeln!(std::io::stdout().lock(), "{sign} {}", Escaped(&text))));
     })
 }
 
 fn summary(ended: &Ended, happened: &[Happened], json: bool) -> std::io::Result<()> {
     let count = |wanted: &[Standing]| ended.snapshot.stands.iter().filter(|s| wanted.contains(&s.standing)).count();
-    let (failed, held) = (count(&[Standing::Failed, Standing::Contested]), count(&[Standing::Held]));
+    let (failed, held) = (count(&[Standing::Failed]), count(&[Standing::Held]));
+    let contested = count(&[Standing::Contested]);
     let (changed, right) = (count(&[Standing::Changed]), count(&[Standing::Clean]));
     let (would, open) =
         (count(&[Standing::WouldChange]), count(&[Standing::Waiting, Standing::Busy, Standing::Retrying]));
@@ -80,7 +83,7 @@ fn summary(ended: &Ended, happened: &[Happened], json: bool) -> std::io::Result<
             "graph": ended.graph.name(),
             "converged": ended.converged && failed == 0,
             "took_ms": millis,
-            "counts": { "changed": changed, "ok": right, "would_change": would, "failed": failed, "held_back": held, "unfinished": open },
+            "counts": { "changed": changed, "ok": right, "would_change": would, "failed": failed, "held_back": held, "contested": contested, "unfinished": open },
             "events": happened,
             "resources": ended.snapshot.stands.iter().map(|s| json!({
                 "resource": s.id.to_string(), "standing": s.standing.word(), "fault": s.fault,
@@ -95,7 +98,7 @@ fn summary(ended: &Ended, happened: &[Happened], json: bool) -> std::io::Result<
     };
     let mut parts = Vec::new();
     for (count, what) in
-        [(changed, "changed"), (would, "would change"), (failed, "failed"), (held, "held back"), (open, "not finished")]
+        [(changed, "changed"), (would, "would change"), (failed, "failed"), (held, "held back"), (contested, "contested"), (open, "not finished")]
     {
         if count > 0 {
             parts.push(format!("{count} {what}"));

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use super::{Exit, Failure, args};
 use crate::control::{Line, Question, find};
-use crate::diagnostic::Printable;
+use crate::diagnostic::Escaped;
 
 /// Runs it.
 ///
@@ -23,7 +23,7 @@ pub fn run(args: &args::Events) -> Result<Exit, Failure> {
             (Line::Missed(count), true) => {
                 writeln!(out, "{}", serde_json::json!({ "format_version": 1, "missed": count }))
             }
-            (Line::Event(event), false) => writeln!(out, "{} {}", event.time, Printable(&event.to_string())),
+            (Line::Event(event), false) => writeln!(out, "{} {}", event.time, Escaped(&event.to_string())),
             (Line::Missed(count), false) => writeln!(out, "({count} events came too fast to be shown)"),
         };
         written.and_then(|()| out.flush()).map_err(|e| Failure::output(&e))?;

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::{Exit, Failure, args, graph_source, validate};
 use crate::agent::{self, Source};
 use crate::assemble;
-use crate::diagnostic::Printable;
+use crate::diagnostic::{Escaped, Printable};
 use crate::plan::{Answer, plan};
 use crate::state::Home;
 
@@ -60,13 +60,13 @@ fn print(out: &mut impl Write, graph: &Graph, answers: &[Answer], args: &args::P
             Answer::Ok => {}
             Answer::WouldChange { drift, change, noop } => {
                 let noop = if *noop { " (but may not, because of meta.noop)" } else { "" };
-                writeln!(out, "~ {id}: would change: {}{noop}", Printable(drift))?;
+                writeln!(out, "~ {id}: would change: {}{noop}", Escaped(drift))?;
                 if let Some(change) = change {
                     write!(out, "{}", indented(&difference(change, most)))?;
                 }
             }
-            Answer::Unknown { because } => writeln!(out, "? {id}: unknown, because {}", Printable(because))?,
-            Answer::WouldFail { fault } => writeln!(out, "! {id}: would fail: {}", Printable(fault))?,
+            Answer::Unknown { because } => writeln!(out, "? {id}: unknown, because {}", Escaped(because))?,
+            Answer::WouldFail { fault } => writeln!(out, "! {id}: would fail: {}", Escaped(fault))?,
         }
     }
     let counts = counts(answers);
@@ -127,7 +127,7 @@ pub fn difference(change: &Change, lines_max: usize) -> String {
     };
     let diff = similar::TextDiff::from_lines(&old, &new);
     let diff = diff.unified_diff().context_radius(3).to_string();
-    let lines: Vec<String> = diff.lines().map(|line| Printable(line).to_string()).collect();
+    let lines: Vec<String> = diff.lines().map(|line| Escaped(line).to_string()).collect();
     if lines.len() <= lines_max {
         return lines.join("\n");
     }
@@ -165,6 +165,8 @@ mod tests {
         expect!["binary: 2 bytes, sha256 06eb7d6a69ee19e5… → nothing"].assert_eq(&diff(Some(b"\0\xff"), None, false));
         expect!["(contents hidden: not everybody may read the file)"].assert_eq(&diff(Some(b"secret"), None, true));
         assert!(diff(None, Some(b"\x1b[2J"), false).contains("\\u{1b}[2J"), "a diff must not move the cursor");
+        let wide = "x".repeat(500);
+        assert!(diff(None, Some(wide.as_bytes()), false).contains(&wide), "a line of a diff is shown whole");
         let long: String = (0..1000).map(|n| format!("{n}\n")).collect();
         let shown = diff(None, Some(long.as_bytes()), false);
         assert!(shown.lines().count() == 201 && shown.contains("801 more lines"), "{shown}");

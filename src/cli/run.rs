@@ -45,7 +45,7 @@ pub fn run(args: args::Run, progress: Progress, clock: Clock) -> Result<Exit, Fa
     };
     let ended = agent::run(settings, &host, clock)?;
     draw(&ended, args.common.graphviz.as_deref())?;
-    Ok(exit(&ended, args.common.detailed_exitcode))
+    Ok(exit(&ended, once, args.common.detailed_exitcode))
 }
 
 /// Quiet for how long counts as converged, and whether to exit then.
@@ -72,11 +72,12 @@ pub(super) fn draw(ended: &Ended, file: Option<&std::path::Path>) -> Result<(), 
         .map_err(|e| Failure::new(Exit::Disk, format!("cannot write {}: {e}", file.display())))
 }
 
-/// The exit code of a run.
-pub(super) fn exit(ended: &Ended, detailed: bool) -> Exit {
+/// The exit code of a run. One that was to run `once` has failed if it was ended before it had converged; an agent has
+/// not.
+pub(super) fn exit(ended: &Ended, once: bool, detailed: bool) -> Exit {
     if ended.late {
         return Exit::Late;
     }
     let changed = ended.tally.changes() + ended.tally.would_change() > 0;
-    Exit::of(ended.failed(), changed, detailed)
+    Exit::of(ended.failed() || (once && !ended.converged), changed, detailed)
 }

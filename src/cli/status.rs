@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Exit, Failure, args};
 use crate::control::{Question, find};
-use crate::diagnostic::Printable;
+use crate::diagnostic::{Escaped, Printable};
 
 /// Runs it.
 ///
@@ -41,7 +41,7 @@ fn print(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
     let (vertices, edges) = (&graph["vertices"], &graph["edges"]);
     writeln!(out, "graph {} from {}: {vertices} resources, {edges} edges", text(&graph["name"]), text(&graph["file"]))?;
     if let Some(error) = graph["error"].as_str() {
-        writeln!(out, "the graph file does not load any more: {}", Printable(error))?;
+        writeln!(out, "the graph file does not load any more: {}", Escaped(error))?;
     }
     let counts: Vec<_> =
         status["counts"].as_object().into_iter().flatten().map(|(word, n)| format!("{n} {word}")).collect();
@@ -63,7 +63,7 @@ fn print(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
             write!(out, ", after {}", waits.join(", "))?;
         }
         match resource["fault"].as_str() {
-            Some(fault) => writeln!(out, ": {}", Printable(fault))?,
+            Some(fault) => writeln!(out, ": {}", Escaped(fault))?,
             None => writeln!(out)?,
         }
     }

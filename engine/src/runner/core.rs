@@ -57,6 +57,8 @@ pub(super) struct Held {
     pub(super) stop: Option<latest::Sender<Urgency>>,
     pub(super) timeout: Option<Duration>,
     sensitive: bool,
+    /// It has left, but what ran then has not ended yet.
+    pub(super) leaves: bool,
     pub(super) life: u32,
 }
 
@@ -79,6 +81,7 @@ pub(super) enum Outcome {
     Looked(Result<Check<Box<dyn Fix>>, Fault>),
     Applied(Result<Applied, Fault>),
     Refreshed(Result<Applied, Fault>),
+    NotArmed(Fault),
     WatchFailed(Fault),
 }
 
@@ -152,6 +155,17 @@ impl Core {
         }
     }
 
+    /// A stop for a look that goes on as a task; applies and refreshes have had theirs from the start.
+    pub(super) fn stop_of_look(&mut self, ticket: Ticket) -> Stop {
+        let (sender, stop) = Stop::new();
+        let held = &mut self.held[ticket.slot as usize];
+        if held.life == ticket.life {
+            sender.send_replace(if held.leaves { Urgency::Cancel } else { self.urgency });
+            held.stop = Some(sender);
+        }
+        stop
+    }
+
     /// Takes in what an action has come to.
     pub(super) fn take_in(&mut self, ticket: Ticket, outcome: Outcome, now: Moment) {
         let held = &mut self.held[ticket.slot as usize];
@@ -161,6 +175,9 @@ impl Core {
         let hide = |fault: Fault| {
             if held.sensitive { Fault::new("failed; why is hidden, because it is sensitive") } else { fault }
         };
+        if !matches!(outcome, Outcome::WatchFailed(_)) {
+            held.stop = None;
+        }
         let event = match outcome {
             Outcome::Looked(Ok(Check::Drifted(fix))) => {
                 let text = if held.sensitive { "differs (sensitive)".to_owned() } else { fix.to_string() };
@@ -169,16 +186,15 @@ impl Core {
             }
             Outcome::Looked(Ok(Check::Converged)) => Event::Looked(ticket, Ok(Found::Converged)),
             // Only a plan may answer so; outside of one it is a fault of the kind, not a reason to stop.
-            Outcome::Looked(Ok(Check::Unknown(why))) => Event::Looked(ticket, Err(Fault::new(why))),
+            Outcome::Looked(Ok(Check::Unknown(why))) => Event::Looked(ticket, Err(hide(Fault::new(why)))),
             Outcome::Looked(Err(fault)) => Event::Looked(ticket, Err(hide(fault))),
+            Outcome::NotArmed(fault) => Event::NotArmed(ticket, hide(fault)),
             Outcome::WatchFailed(fault) => Event::WatchFailed(ticket, hide(fault)),
             Outcome::Applied(result) => {
-                held.stop = None;
                 let sensitive = held.sensitive;
                 Event::Applied(ticket, result.map(|a| conceal(a, sensitive)).map_err(hide))
             }
             Outcome::Refreshed(result) => {
-                held.stop = None;
                 let sensitive = held.sensitive;
                 Event::Refreshed(ticket, result.map(|a| conceal(a, sensitive)).map_err(hide))
             }

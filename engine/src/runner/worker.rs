@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::Shared;
 use super::bounded::{Guarded, future_of, panicked};
 use super::core::{Job, Outcome, Watching};
-use crate::resource::{Fault, Signal, Sink, Ticket, Watch};
-use crate::schedule::Event;
+use crate::resource::{Fault, Signal, Sink, Ticket, Urgency, Watch};
+use crate::schedule::{Deed, Event};
 
 /// Actions that a worker pulls at once, at most.
 const BATCH_MAX: usize = 256;
@@ -59,7 +59,7 @@ impl Shared {
         // The later ones go to the front first, so that they keep their order.
         for job in rest.into_iter().rev() {
             core.held[job.action.ticket.slot as usize].fix = job.fix;
-            core.schedule.put_back(&job.action);
+            core.schedule.put_back(&job.action, now);
         }
         for (ticket, outcome) in done.drain(..) {
             core.take_in(ticket, outcome, now);
@@ -98,7 +98,14 @@ impl Shared {
                     }
                     return true;
                 }
+                if core.schedule.has_news() {
+                    self.settle(core);
+                    core = self.lock();
+                    continue;
+                }
             }
+            // Pulling may have brought a deadline nearer.
+            let wake_at = core.schedule.wake_at();
             // With work left over, one sleeper looks again soon: the others may be blocked.
             let watches = core.schedule.ready() > 0 && !core.sentinel;
             let limit = [wake_at.map(|at| at.since(now)), watches.then_some(RESERVE_AFTER)].into_iter().flatten().min();
@@ -129,7 +136,7 @@ impl Shared {
         if job.action.arm
             && let Err(fault) = self.arm(&job)
         {
-            return Some(Outcome::WatchFailed(fault));
+            return Some(Outcome::NotArmed(fault));
         }
         if let Some(owed) = &job.action.owed {
             self.keep(owed, true);
@@ -143,9 +150,24 @@ impl Shared {
             Poll::Ready(outcome) => Some(outcome.unwrap_or_else(|fault| Outcome::failed(deed, fault))),
             Poll::Pending => {
                 let shared = Arc::clone(self);
-                self.lock().tasks += 1;
+                let stop = {
+                    let mut core = self.lock();
+                    core.tasks += 1;
+                    (deed == Deed::Look).then(|| core.stop_of_look(ticket))
+                };
                 self.runtime.spawn(async move {
-                    let outcome = future.await.unwrap_or_else(|fault| Outcome::failed(deed, fault));
+                    let cancelled = async {
+                        match &stop {
+                            Some(stop) => stop.reached(Urgency::Cancel).await,
+                            None => std::future::pending().await,
+                        }
+                    };
+                    let outcome = tokio::select! {
+                        biased;
+                        outcome = future => outcome.unwrap_or_else(|fault| Outcome::failed(deed, fault)),
+                        // A check may be dropped at any await.
+                        () = cancelled => Outcome::failed(deed, Fault::new("cancelled")),
+                    };
                     let now = shared.clock.now();
                     let mut core = shared.lock();
                     core.tasks -= 1;
@@ -176,7 +198,10 @@ impl Shared {
             let watching = self.runtime.spawn(async move {
                 // Ending well means that nothing more will come, which is no failure.
                 if let Err(fault) = Guarded(task).await.and_then(|ended| ended) {
-                    shared.event(Event::WatchFailed(ticket, fault));
+                    let now = shared.clock.now();
+                    let mut core = shared.lock();
+                    core.take_in(ticket, Outcome::WatchFailed(fault), now);
+                    shared.settle(core);
                 }
             });
             watching.abort_handle()

@@ -13,8 +13,14 @@ impl Schedule {
     pub(super) fn looked(&mut self, ticket: Ticket, result: Result<Found, Fault>, now: Moment) {
         let noop = self.options.noop;
         let Some(vertex) = self.ended(ticket, Deed::Look) else { return };
+        if vertex.leaving {
+            // Nobody wants to know any more.
+            self.running -= 1;
+            return self.end(ticket.slot, now);
+        }
         let mut said = Vec::new();
-        let found = match result {
+        let watch = vertex.watch_fault.take();
+        let found = match watch.map_or(result, Err) {
             Ok(found) => found,
             Err(fault) => return self.failed(ticket, &fault, now),
         };
@@ -67,6 +73,13 @@ impl Schedule {
         matches!(vertex.step, Step::Running(running, _) if running == deed).then_some(vertex)
     }
 
+    pub(super) fn not_armed(&mut self, ticket: Ticket, fault: &Fault, now: Moment) {
+        if let Some(vertex) = self.ended(ticket, Deed::Look) {
+            vertex.armed = false;
+            self.failed(ticket, fault, now);
+        }
+    }
+
     pub(super) fn watch_failed(&mut self, ticket: Ticket, fault: &Fault, now: Moment) {
         if !self.alive(ticket) || self.vertices[ticket.slot as usize].leaving {
             return;
@@ -74,8 +87,9 @@ impl Schedule {
         let vertex = &mut self.vertices[ticket.slot as usize];
         vertex.armed = false;
         if matches!(vertex.step, Step::Running(Deed::Look, _)) {
-            // Arming is part of a look: the look has failed.
-            return self.failed(ticket, fault, now);
+            // It still runs: it has failed when it has ended.
+            vertex.watch_fault = Some(fault.clone());
+            return;
         }
         let mut said = Vec::new();
         let (next, recheck) = vertex.failed(fault, now, &mut |what| said.push(what));
@@ -145,6 +159,10 @@ impl Schedule {
     /// Brings the set of debts up to date for one vertex.
     pub(super) fn settle_debt(&mut self, slot: u32) {
         let vertex = &self.vertices[slot as usize];
+        if vertex.leaving {
+            // Debts are kept by name, and the name is its heir's now.
+            return;
+        }
         let owes = vertex.intents > 0 || vertex.owes_refresh();
         let changed = if owes { self.owed.insert(vertex.id.clone()) } else { self.owed.remove(&vertex.id) };
         self.owed_version += u64::from(changed);
@@ -170,12 +188,12 @@ impl Schedule {
                 self.ready.push_front(slot);
             }
             Next::Pause(until) if !self.draining => {
-                self.give_back(slot, now);
+                self.give_back(slot);
                 self.pause(slot, until);
             }
             _ => {
                 self.set_step(slot, Step::Idle);
-                self.give_back(slot, now);
+                self.give_back(slot);
                 self.turn(slot, now);
             }
         }

@@ -1,6 +1,6 @@
 //! Replacing the graph: what stays is not touched, what leaves ends first, what enters waits for its earlier life.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use super::successors::Successors;
 use super::{Deed, Schedule, State, Step, Vertex, slot_number};
@@ -26,7 +26,6 @@ impl Schedule {
         let more = (graph.vertices().len() - difference.kept()).saturating_sub(self.free.len());
         self.vertices.reserve(more);
         self.ready.reserve(more);
-        let mut waiting_for: HashMap<u32, u32> = HashMap::new();
         let slots: Vec<u32> = graph
             .vertices()
             .iter()
@@ -40,14 +39,13 @@ impl Schedule {
                 Fate::Replaces(number) => {
                     let before = old[*number];
                     let owed = self.vertices[before as usize].owes_refresh() || debts.contains(&vertex.id);
-                    let slot = self.enter(vertex, cause, owed, now);
-                    waiting_for.insert(before, slot);
-                    slot
+                    self.enter(vertex, cause, owed, now)
                 }
             })
             .collect();
-        let still_running = self.leave(difference.leaves.iter().map(|n| old[*n]), &waiting_for);
+        let still_running = self.leave(difference.leaves.iter().map(|n| old[*n]));
         self.slots = slots;
+        self.name_heirs(graph);
         self.rewire(graph);
         for n in 0..self.slots.len() {
             self.consider(self.slots[n], now);
@@ -83,30 +81,48 @@ impl Schedule {
     }
 
     /// Ends those that leave, or marks them to end when what runs has ended.
-    fn leave(&mut self, leaving: impl Iterator<Item = u32>, heirs: &HashMap<u32, u32>) -> Vec<u32> {
-        let mut still_running = Vec::new();
+    fn leave(&mut self, leaving: impl Iterator<Item = u32>) -> Vec<u32> {
+        let (mut still_running, mut queued) = (Vec::new(), Vec::new());
         for slot in leaving {
-            let vertex = &mut self.vertices[slot as usize];
-            vertex.leaving = true;
-            vertex.heir = heirs.get(&slot).copied();
-            if matches!(vertex.step, Step::Running(..)) {
-                still_running.push(slot);
-                continue;
+            self.vertices[slot as usize].leaving = true;
+            match self.vertices[slot as usize].step {
+                Step::Running(..) => {
+                    still_running.push(slot);
+                    continue;
+                }
+                Step::Queued(_) => queued.push(slot),
+                Step::Parked => self.permits.forget(slot),
+                Step::Idle | Step::Pausing(_) => {}
             }
-            if matches!(vertex.step, Step::Queued(_)) {
-                self.ready.retain(|queued| *queued != slot);
-            }
-            self.permits.forget(slot);
             self.set_step(slot, Step::Idle);
             self.release_slot(slot);
         }
+        if !queued.is_empty() {
+            self.ready.retain(|slot| !self.vertices[*slot as usize].leaving);
+        }
+        // Those who waited for what these held are considered with all others, when the new edges are laid.
+        if !queued.is_empty() {
+            for slot in queued {
+                self.permits.release(&self.vertices[slot as usize].meta.sema);
+            }
+            for other in self.permits.forget_all() {
+                self.set_step(other, Step::Idle);
+            }
+        }
         still_running
+    }
+
+    /// What still runs although it has left is waited for by whatever bears its name now.
+    fn name_heirs(&mut self, graph: &Graph) {
+        for vertex in self.vertices.iter_mut().filter(|v| v.leaving && v.step != Step::Idle) {
+            vertex.heir = graph.number(&vertex.id).map(|number| self.slots[number]);
+        }
     }
 
     /// The last action of a leaving vertex has ended.
     pub(super) fn end(&mut self, slot: u32, now: Moment) {
         self.set_step(slot, Step::Idle);
-        self.give_back(slot, now);
+        self.give_back(slot);
         let heir = self.vertices[slot as usize].heir;
         self.release_slot(slot);
         if let Some(heir) = heir {

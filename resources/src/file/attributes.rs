@@ -61,15 +61,25 @@ pub(super) fn kind(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 
-/// The permission bits wanted where `stat` stands.
-pub(super) fn wanted_bits(desired: &Desired, stat: &Stat) -> u32 {
-    let standing = bits(stat);
+/// The permission bits that stay where no mode is wanted. Set-id bits that another user has put on a file do not come
+/// with it to a new owner: whoever may write there could make any program run as that one.
+pub(super) fn kept_bits(ids: Ids, stat: &Stat) -> u32 {
+    let given_away = kind(stat) == FileType::RegularFile
+        && bits(stat) & 0o6000 != 0
+        && !ids.unlike(stat).is_empty()
+        && stat.st_uid != geteuid().as_raw();
+    if given_away { bits(stat) & !0o6000 } else { bits(stat) }
+}
+
+/// The permission bits wanted where `stat` stands, once it has these owners.
+pub(super) fn wanted_bits(desired: &Desired, ids: Ids, stat: &Stat) -> u32 {
+    let standing = kept_bits(ids, stat);
     desired.mode.as_ref().map_or(standing, |mode| mode.bits(standing, kind(stat) == FileType::Directory))
 }
 
 /// What is wrong with the attributes of what stands. Allocates nothing if nothing is.
 pub(super) fn notes(desired: &Desired, ids: Ids, stat: &Stat, accounts: &Accounts, notes: &mut Vec<Note>) {
-    let (is, wanted) = (bits(stat), wanted_bits(desired, stat));
+    let (is, wanted) = (bits(stat), wanted_bits(desired, ids, stat));
     if is != wanted {
         notes.push(Note::Mode { is, wanted });
     }

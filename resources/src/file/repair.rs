@@ -132,7 +132,7 @@ async fn directory_members(host: &Host, drift: &Drift, work: &Work) -> Result<Ap
 async fn attributes(host: &Host, drift: &Drift, work: &Work) -> Result<Applied, Fault> {
     let desired = &*drift.desired;
     let place = Place::absolute(&desired.path);
-    let file = attributes::repair(place, drift.ids, |stat| wanted_bits(desired, stat))?;
+    let file = attributes::repair(place, drift.ids, |stat| wanted_bits(desired, drift.ids, stat))?;
     if !drift.steps.is_empty() {
         let members = members(host, drift, work)?;
         sync_members(host, desired).await?;

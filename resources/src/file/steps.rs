@@ -11,7 +11,7 @@ use mgmt_engine::resource::{Fault, Stop, Urgency};
 use rustix::fs::{Mode, OFlags, Stat, fdatasync, mkdirat, openat};
 use rustix::io::Errno;
 
-use super::attributes::{self, bits};
+use super::attributes::{self, kept_bits};
 use super::contents::Stream;
 use super::desired::Want;
 use super::drift::Drift;
@@ -65,7 +65,7 @@ fn take(drift: &Drift, step: &Step, at: &OwnedFd, path: &Path, keep_good: bool, 
     let clear = || if step.clear { remove(at, name, path, stop) } else { Ok(()) };
     match &step.action {
         Action::Remove => remove(at, name, path, stop),
-        Action::Own => attributes::repair(place, drift.ids, bits).map(drop),
+        Action::Own => attributes::repair(place, drift.ids, |stat| kept_bits(drift.ids, stat)).map(drop),
         Action::Directory(mode) => {
             clear()?;
             match mkdirat(at, name, Mode::RWXU) {

@@ -14,7 +14,7 @@ use mgmt_engine::resource::Fault;
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, Stat, accessat, openat, readlinkat, statat};
 use rustix::io::Errno;
 
-use super::attributes::{Ids, bits, kind, may_own};
+use super::attributes::{Ids, bits, kept_bits, kind, may_own};
 use super::contents::Stream;
 use super::never::{Never, Relation, is_mount};
 use super::remove::{DEPTH_MAX, holds_mount, names, open_inside};
@@ -214,7 +214,7 @@ impl Comparison<'_> {
                 return Ok(());
             }
             may_own(&path, self.ids.or(stat), None)?;
-            self.push(at, Action::Copy { mode: bits(stat), replaces: Some(*stat) }, false);
+            self.push(at, Action::Copy { mode: kept_bits(self.ids, stat), replaces: Some(*stat) }, false);
             return Ok(());
         }
         let clear = self.cleared(at, name, standing, found, false)?;

@@ -3,7 +3,7 @@
 //! Promises: never follows a symbolic link. Must not know about contents.
 
 use std::fs::File;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 
 use mgmt_engine::resource::Fault;
@@ -144,18 +144,22 @@ pub(super) fn changeable(path: &Path, stat: &Stat) -> Result<(), Fault> {
 
 /// Sets owner and mode of what stands, in place. Gives back the file if it could be opened for reading, to be synced.
 pub(super) fn repair(place: Place<'_>, ids: Ids, desired_bits: impl Fn(&Stat) -> u32) -> Result<Option<File>, Fault> {
-    let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let opened = openat(place.at, place.name, read, Mode::empty());
-    let (fd, readable) = match opened {
-        Ok(fd) => (fd, true),
-        Err(_) => {
-            // A name without the right to read, a link, or a socket: enough to name it to the kernel.
-            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let fd = openat(place.at, place.name, flags, Mode::empty());
-            (fd.map_err(|error| Fault::path("open", place.path, error))?, false)
+    // Enough to name it to the kernel. Opening a device may do anything, from resetting a line to arming a watchdog.
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let named = openat(place.at, place.name, flags, Mode::empty());
+    let named = named.map_err(|error| Fault::path("open", place.path, error))?;
+    let stat = fstat(&named).map_err(|error| Fault::path("look at", place.path, error))?;
+    let opened = match kind(&stat) {
+        FileType::RegularFile | FileType::Directory => {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let same =
+                |file: &OwnedFd| fstat(file).is_ok_and(|of| (of.st_dev, of.st_ino) == (stat.st_dev, stat.st_ino));
+            openat(place.at, place.name, flags, Mode::empty()).ok().filter(same)
         }
+        _ => None,
     };
-    let stat = fstat(&fd).map_err(|error| Fault::path("look at", place.path, error))?;
+    // Without the right to read, the name has to do.
+    let (fd, readable) = opened.map_or((named, false), |file| (file, true));
     let wanted = desired_bits(&stat);
     let unlike = ids.unlike(&stat);
     if !unlike.is_empty() {

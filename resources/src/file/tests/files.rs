@@ -223,3 +223,26 @@ fn a_change_shows_contents_unless_they_are_secret() {
     let change = bench.fix(&[("path", "b"), ("content", ""), ("state", "exists")]).change();
     assert_eq!(change, Some(Change { before: None, after: Some(Vec::new()), hidden: false }));
 }
+
+#[test]
+fn setting_attributes_does_not_open_what_is_no_file() {
+    let bench = Bench::new();
+    let path = bench.path("a");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+    // Opening a device may do anything, from resetting a line to arming a watchdog. A pipe tells by its writer.
+    let (opened, wait) = std::sync::mpsc::channel();
+    let writer = std::thread::spawn({
+        let path = path.clone();
+        move || {
+            let pipe = fs::OpenOptions::new().write(true).open(path).unwrap();
+            opened.send(()).unwrap();
+            drop(pipe);
+        }
+    });
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    bench.converge(&[("path", "a"), ("mode", "0600")]);
+    assert_eq!(bench.mode("a"), 0o600);
+    assert!(wait.recv_timeout(std::time::Duration::from_millis(200)).is_err(), "it was opened");
+    drop(fs::File::open(&path).unwrap());
+    writer.join().unwrap();
+}

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use mgmt_engine::resource::Fault;
 use rustix::fs::{
-    Access, AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, accessat, chmod, chownat, fchmod, fsetxattr, fstat,
-    lgetxattr, llistxattr, open, openat,
+    Access, AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, accessat, chmod, chownat, fchmod, fremovexattr, fsetxattr,
+    fstat, lgetxattr, llistxattr, open, openat,
 };
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid, getgroups};
@@ -19,6 +19,9 @@ use super::desired::Desired;
 use super::drift::Note;
 use super::write::Place;
 use crate::accounts::Accounts;
+
+/// The attribute that holds a file's access control list.
+const ACL: &[u8] = b"system.posix_acl_access";
 
 /// Wanted owner and group, as numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -184,7 +187,6 @@ pub(super) fn keep_extended(place: Place<'_>, next: &File) -> Result<(), Fault> 
     let mut names = vec![0; 1024];
     let count = loop {
         match llistxattr(&path, &mut names[..]) {
-            Ok(0) => return Ok(()),
             Ok(count) => break count,
             // 64 KiB is the kernel's own limit.
             Err(Errno::RANGE) if names.len() < 64 << 10 => names.resize(64 << 10, 0),
@@ -192,6 +194,16 @@ pub(super) fn keep_extended(place: Place<'_>, next: &File) -> Result<(), Fault> 
             Err(error) => return Err(fault(error)),
         }
     };
+    if !names[..count].split(|byte| *byte == 0).any(|name| name == ACL) {
+        // The next version is a new file, and may have inherited one from its directory.
+        match fremovexattr(next, ACL) {
+            Err(error) if !tolerated(&error) => return Err(fault(error)),
+            _ => {}
+        }
+    }
+    if count == 0 {
+        return Ok(());
+    }
     let mut value = vec![0; 64 << 10];
     for name in names[..count].split(|byte| *byte == 0).filter(|name| is_kept(name)) {
         let copied = lgetxattr(&path, name, &mut value[..])
@@ -208,7 +220,7 @@ pub(super) fn keep_extended(place: Place<'_>, next: &File) -> Result<(), Fault> 
 }
 
 fn is_kept(name: &[u8]) -> bool {
-    name.starts_with(b"user.") || name == b"security.selinux" || name == b"system.posix_acl_access"
+    name.starts_with(b"user.") || name == b"security.selinux" || name == ACL
 }
 
 /// A path that names the place without its directory being looked up again.

@@ -246,3 +246,27 @@ fn setting_attributes_does_not_open_what_is_no_file() {
     drop(fs::File::open(&path).unwrap());
     writer.join().unwrap();
 }
+
+#[test]
+fn a_new_version_inherits_no_acl_that_the_old_one_does_not_have() {
+    use rustix::fs::{XattrFlags, getxattr, setxattr};
+    let bench = Bench::new();
+    let path = bench.write("a", "old");
+    bench.set_mode("a", 0o640);
+    // Version 2; user::rwx, user:1:r--, group::r--, mask::r--, other::---
+    let entries = [(1_u16, 7_u16, u32::MAX), (2, 4, 1), (4, 4, u32::MAX), (16, 4, u32::MAX), (32, 0, u32::MAX)];
+    let acl: Vec<u8> = std::iter::once(2_u32.to_le_bytes().to_vec())
+        .chain(entries.map(|(tag, permissions, id)| {
+            [&tag.to_le_bytes()[..], &permissions.to_le_bytes(), &id.to_le_bytes()].concat()
+        }))
+        .flatten()
+        .collect();
+    let set = setxattr(bench.root.path(), "system.posix_acl_default", &acl, XattrFlags::empty());
+    if set.is_err() && skipped("no ACL here") {
+        return;
+    }
+    bench.converge(&[("path", "a"), ("content", "new")]);
+    let mut value = [0; 128];
+    assert_eq!(getxattr(&path, "system.posix_acl_access", &mut value[..]), Err(rustix::io::Errno::NODATA));
+    assert_eq!(bench.mode("a"), 0o640);
+}

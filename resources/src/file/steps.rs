@@ -8,10 +8,10 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use mgmt_engine::resource::{Fault, Stop, Urgency};
-use rustix::fs::{Mode, OFlags, Stat, fdatasync, mkdirat, openat};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fdatasync, fstat, mkdirat, openat};
 use rustix::io::Errno;
 
-use super::attributes::{self, kept_bits};
+use super::attributes::{self, kept_bits, kind};
 use super::contents::Stream;
 use super::desired::Want;
 use super::drift::Drift;
@@ -121,5 +121,9 @@ fn open_source(drift: &Drift, at: &Path) -> Result<File, Fault> {
         }
     };
     let name: &Path = at.file_name().map_or(at, Path::new);
-    Ok(openat(&directory, name, flags, Mode::empty()).map_err(fault)?.into())
+    let file: File = openat(&directory, name, flags, Mode::empty()).map_err(fault)?.into();
+    match fstat(&file).map_err(fault)? {
+        stat if kind(&stat) == FileType::RegularFile => Ok(file),
+        _ => Err(Fault::path("read source", &source.join(at), "it is not a regular file")),
+    }
 }

@@ -270,3 +270,17 @@ fn a_new_version_inherits_no_acl_that_the_old_one_does_not_have() {
     assert_eq!(getxattr(&path, "system.posix_acl_access", &mut value[..]), Err(rustix::io::Errno::NODATA));
     assert_eq!(bench.mode("a"), 0o640);
 }
+
+#[test]
+fn a_source_that_becomes_a_pipe_is_not_waited_for() {
+    let bench = Bench::new();
+    let path = bench.path("from");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+    let (answered, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let stream = super::super::contents::Stream::Files { parts: vec![path], length: 0 };
+        answered.send(stream.readable().map_err(|fault| fault.to_string())).unwrap();
+    });
+    let said = wait.recv_timeout(std::time::Duration::from_secs(5)).expect("an answer, and not a wait for a writer");
+    assert!(said.unwrap_err().ends_with("it is not a regular file"));
+}

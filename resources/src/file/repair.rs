@@ -186,7 +186,9 @@ fn clear_away(host: &Host, desired: &Desired, stop: &Stop) -> Result<(), Fault> 
     match rmdir(path) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::NOTDIR) => return Err(Fault::path("remove", path, Errno::PERM)),
-        Err(Errno::NOTEMPTY | Errno::EXIST) if desired.force => {}
+        // To make room for something else takes force alone, as the check has it.
+        Err(Errno::NOTEMPTY | Errno::EXIST)
+            if desired.force && (desired.recurse || !matches!(desired.want, Want::Nothing { .. })) => {}
         Err(error) => return Err(Fault::path("remove", path, error)),
     }
     let parent: OwnedFd = attributes::open_directory(&desired.parent)?.into();

@@ -70,3 +70,15 @@ fn absent_takes_the_slash_or_force_and_more_if_it_is_not_empty() {
     bench.write("a", "x");
     assert!(bench.check(&[("path", "a/"), ("state", "absent")]).contains("it is not a directory"));
 }
+
+#[test]
+fn what_was_filled_since_the_check_takes_recurse_and_force_as_well() {
+    let bench = Bench::new();
+    bench.write("a", "x");
+    let fix = bench.fix(&[("path", "a"), ("state", "absent"), ("force", "true")]);
+    fs::remove_file(bench.path("a")).unwrap();
+    bench.write("a/precious", "x");
+    let fault = runtime().block_on(fix.apply(Work::because(Cause::First))).unwrap_err();
+    assert!(fault.to_string().contains("not empty"), "{fault}");
+    assert_eq!(bench.read("a/precious"), "x");
+}

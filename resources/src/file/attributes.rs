@@ -145,10 +145,19 @@ pub(super) fn changeable(path: &Path, stat: &Stat) -> Result<(), Fault> {
     }
 }
 
+/// Sets owner and mode of the directory that stands. Anything else that has taken its place is not touched.
+pub(super) fn repair_directory(place: Place<'_>, ids: Ids, mode: u32) -> Result<(), Fault> {
+    set(place, ids, |_| mode, OFlags::DIRECTORY).map(drop)
+}
+
 /// Sets owner and mode of what stands, in place. Gives back the file if it could be opened for reading, to be synced.
 pub(super) fn repair(place: Place<'_>, ids: Ids, desired_bits: impl Fn(&Stat) -> u32) -> Result<Option<File>, Fault> {
+    set(place, ids, desired_bits, OFlags::empty())
+}
+
+fn set(place: Place<'_>, ids: Ids, desired_bits: impl Fn(&Stat) -> u32, only: OFlags) -> Result<Option<File>, Fault> {
     // Enough to name it to the kernel. Opening a device may do anything, from resetting a line to arming a watchdog.
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC | only;
     let named = openat(place.at, place.name, flags, Mode::empty());
     let named = named.map_err(|error| Fault::path("open", place.path, error))?;
     let stat = fstat(&named).map_err(|error| Fault::path("look at", place.path, error))?;

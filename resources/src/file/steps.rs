@@ -72,7 +72,7 @@ fn take(drift: &Drift, step: &Step, at: &OwnedFd, path: &Path, keep_good: bool, 
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(error) => return Err(Fault::path("create", path, error)),
             }
-            attributes::repair(place, drift.ids, |_| *mode).map(drop)
+            attributes::repair_directory(place, drift.ids, *mode)
         }
         Action::Link(target) => {
             let temporary = Temporary::link(place, target, drift.ids)?;

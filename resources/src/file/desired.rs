@@ -107,8 +107,12 @@ pub(super) fn desired(params: &mut Params, context: &Context<'_>) -> Result<(Des
         return Err(problems);
     };
     let directory = matches!(want, Want::Directory(_));
+    // Its members were to be like those of a source; without one, all of them would go.
+    let sourceless = taken.source.is_some() && matches!(want, Want::Directory(None));
     if purge && !(directory && recurse) {
         warnings.push(Problem::new("purge", "ignored: only a directory with recurse is purged"));
+    } else if purge && sourceless {
+        warnings.push(Problem::new("purge", "ignored: source is ignored, and everything would be removed"));
     }
     if matches!(want, Want::Link(_)) && mode.is_some() {
         warnings.push(Problem::new("mode", "ignored: a symbolic link has no mode of its own"));
@@ -122,7 +126,7 @@ pub(super) fn desired(params: &mut Params, context: &Context<'_>) -> Result<(Des
         group: params.filled("group"),
         recurse,
         force: params.bool("force").unwrap_or(false),
-        purge: purge && recurse && directory,
+        purge: purge && recurse && directory && !sourceless,
         durable: params.bool("durable").unwrap_or(true),
         managed: Arc::clone(context.managed),
         path,

@@ -119,3 +119,15 @@ fn a_member_directory_that_cannot_be_written_is_found_by_the_check() {
     bench.set_mode("to/d", 0o755);
     assert_eq!(said, "fault: cannot write into to/d: Permission denied (os error 13)");
 }
+
+#[test]
+fn nothing_is_purged_for_a_source_that_is_no_directory() {
+    let bench = Bench::new();
+    bench.write("from", "a file by mistake");
+    bench.write("to/a", "x");
+    let pairs = [("path", "to/"), ("source", "from"), ("recurse", "true"), ("purge", "true")];
+    let warnings = bench.built(&pairs).unwrap().warnings;
+    assert!(warnings.iter().any(|warning| warning.field == "purge"), "{warnings:?}");
+    assert_eq!(bench.converge(&pairs).0, "converged");
+    assert_eq!(bench.tree("to"), "a");
+}

@@ -33,6 +33,8 @@ pub(super) struct Desired {
     pub(super) durable: bool,
     /// Paths below a purged directory that other resources manage.
     pub(super) managed: Arc<BTreeSet<PathBuf>>,
+    /// Those of them whose members are managed, too.
+    pub(super) trees: Arc<BTreeSet<PathBuf>>,
     /// The path or what it is made of lies on a file system that may take its time: never on a worker thread.
     pub(super) slow: bool,
 }
@@ -129,6 +131,7 @@ pub(super) fn desired(params: &mut Params, context: &Context<'_>) -> Result<(Des
         purge: purge && recurse && directory && !sourceless,
         durable: params.bool("durable").unwrap_or(true),
         managed: Arc::clone(context.managed),
+        trees: Arc::clone(context.trees),
         path,
         want,
     };
@@ -289,6 +292,7 @@ impl Desired {
         Facets {
             owns: Some(self.path.clone()),
             purges: self.purge.then(|| self.path.clone()),
+            fills: (self.recurse && matches!(self.want, Want::Directory(Some(_)))).then(|| self.path.clone()),
             provides: vec![Anchor::Path(self.path.clone())],
             wants,
         }

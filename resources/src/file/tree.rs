@@ -69,6 +69,8 @@ pub(super) struct Comparison<'a> {
     pub(super) force: bool,
     pub(super) purge: bool,
     pub(super) managed: &'a BTreeSet<PathBuf>,
+    /// Directories among these whose members are somebody else's as well.
+    pub(super) trees: &'a BTreeSet<PathBuf>,
     pub(super) never: &'a Never,
     /// Say which members of the source cannot be copied.
     pub(super) warn: bool,
@@ -142,6 +144,8 @@ impl Comparison<'_> {
         };
         let before = self.steps.len();
         match kind(&wanted) {
+            // Once it stands, whoever copies its members decides what is in it.
+            FileType::Directory if found.is_some() && self.trees.contains(&path) => return Ok(()),
             FileType::Directory => return self.directory(at, name, source, standing, (&wanted, found.as_ref()), depth),
             // Whoever else manages this path decides what it is.
             _ if self.managed.contains(&path) => return Ok(()),
@@ -294,7 +298,7 @@ impl Comparison<'_> {
             self.push(at, Action::Remove, false);
             return Ok(());
         }
-        if kind(&stat) != FileType::Directory {
+        if kind(&stat) != FileType::Directory || self.trees.contains(&path) {
             return Ok(());
         }
         // It stays because of something inside; what else is inside does not.

@@ -107,7 +107,14 @@ fn resource(cwd: Option<&str>) -> AnyResource {
         params.set("cwd", Value::Text(cwd.to_owned()));
     }
     let managed = Arc::new(BTreeSet::new());
-    let context = Context { host: &host, name: "bench", first_dialect: false, sensitive: false, managed: &managed };
+    let context = Context {
+        host: &host,
+        name: "bench",
+        first_dialect: false,
+        sensitive: false,
+        managed: &managed,
+        trees: &managed,
+    };
     (INFO.build)(&mut params, &context).unwrap().resource
 }
 

@@ -56,7 +56,8 @@ paths this program lives by.
 
 With recurse, the members of source are copied into a directory: files, directories and symbolic links. Copies keep the
 permission bits of the source when they are new; owner and group, where given, hold for members, too; mode only for the
-directory itself. A member that another file resource manages is left to that one if the directory is purged.
+directory itself. If the directory is purged, a member that another file resource manages is left to that one, and so is
+all that is in a directory whose members that one copies.
 
 Watches the path, its source and fragments. A refresh does nothing.",
     example: "\

@@ -168,6 +168,8 @@ pub struct Context<'a> {
     /// The normalised paths of the graph's other file resources that lie below what this one purges. Empty on the first
     /// build; a resource whose [`Facets::purges`] is set is built a second time with them.
     pub managed: &'a Arc<BTreeSet<PathBuf>>,
+    /// Those among them whose members are managed as well, because they are copied from a source.
+    pub trees: &'a Arc<BTreeSet<PathBuf>>,
 }
 
 /// A resource, and what others may know of it.
@@ -188,6 +190,8 @@ pub struct Facets {
     pub owns: Option<PathBuf>,
     /// The directory below which it removes what is not managed.
     pub purges: Option<PathBuf>,
+    /// The directory whose members it makes like those of a source.
+    pub fills: Option<PathBuf>,
     /// What it provides to those that want it.
     pub provides: Vec<Anchor>,
     /// What it wants to come before it, where something provides it.

@@ -43,7 +43,14 @@ fn exec(directory: &Path, set: &[(&'static str, &str)]) -> AnyResource {
     set.iter().for_each(|(field, value)| params.set(field, Value::Text((*value).to_owned())));
     params.set("env", Value::Map(BTreeMap::from([("OUT".to_owned(), directory.join("out").display().to_string())])));
     let managed = Arc::new(BTreeSet::new());
-    let context = Context { host: &host, name: "test", first_dialect: false, sensitive: false, managed: &managed };
+    let context = Context {
+        host: &host,
+        name: "test",
+        first_dialect: false,
+        sensitive: false,
+        managed: &managed,
+        trees: &managed,
+    };
     (INFO.build)(&mut params, &context).unwrap().resource
 }
 

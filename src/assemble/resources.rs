@@ -253,7 +253,7 @@ impl<'a, 'd> Resources<'a, 'd> {
         let mut kept: Vec<(Declared<'d>, Built)> = Vec::with_capacity(self.declared.len());
         let mut numbers: HashMap<Id, usize> = HashMap::with_capacity(self.declared.len());
         for mut declared in std::mem::take(&mut self.declared) {
-            let Some(built) = build(&mut declared, self.host, &nothing, problems) else {
+            let Some(built) = build(&mut declared, self.host, (&nothing, &nothing), problems) else {
                 self.vertices.absent.insert(declared.id, Absence::Broken);
                 continue;
             };
@@ -295,9 +295,10 @@ impl<'a, 'd> Resources<'a, 'd> {
             return;
         }
         let owned: BTreeSet<PathBuf> = kept.iter().filter_map(|(_, built)| built.facets.owns.clone()).collect();
+        let filled: BTreeSet<PathBuf> = kept.iter().filter_map(|(_, built)| built.facets.fills.clone()).collect();
         for (declared, built) in kept {
             let Some(root) = &built.facets.purges else { continue };
-            let managed = Arc::new(below(&owned, root));
+            let (managed, trees) = (Arc::new(below(&owned, root)), Arc::new(below(&filled, root)));
             declared.params = Params::default();
             if let Value::Map(pairs) = declared.node.value() {
                 for pair in pairs {
@@ -312,7 +313,7 @@ impl<'a, 'd> Resources<'a, 'd> {
             default_path(declared);
             // Its warnings are those of the first time.
             let mut again = Problems::of(problems.file());
-            if let Some(new) = build(declared, self.host, &managed, &mut again) {
+            if let Some(new) = build(declared, self.host, (&managed, &trees), &mut again) {
                 *built = new;
             }
         }
@@ -343,11 +344,12 @@ fn default_path(declared: &mut Declared<'_>) {
 fn build(
     declared: &mut Declared<'_>,
     host: &Arc<Host>,
-    managed: &Arc<BTreeSet<PathBuf>>,
+    (managed, trees): (&Arc<BTreeSet<PathBuf>>, &Arc<BTreeSet<PathBuf>>),
     problems: &mut Problems,
 ) -> Option<Built> {
     let Declared { id, info, first_dialect, params, meta, .. } = declared;
-    let context = Context { host, name: &id.name, first_dialect: *first_dialect, sensitive: meta.sensitive, managed };
+    let context =
+        Context { host, name: &id.name, first_dialect: *first_dialect, sensitive: meta.sensitive, managed, trees };
     let (built, found) = match (info.build)(params, &context) {
         Ok(mut built) => {
             let warnings = std::mem::take(&mut built.warnings);

@@ -97,9 +97,14 @@ fn summary(ended: &Ended, happened: &[Happened], json: bool) -> std::io::Result<
         (false, _) => "ended after",
     };
     let mut parts = Vec::new();
-    for (count, what) in
-        [(changed, "changed"), (would, "would change"), (failed, "failed"), (held, "held back"), (contested, "contested"), (open, "not finished")]
-    {
+    for (count, what) in [
+        (changed, "changed"),
+        (would, "would change"),
+        (failed, "failed"),
+        (held, "held back"),
+        (contested, "contested"),
+        (open, "not finished"),
+    ] {
         if count > 0 {
             parts.push(format!("{count} {what}"));
         }

@@ -33,7 +33,8 @@ fn built(name: &str, directory: &Path, set: &[(&'static str, Value)]) -> Result<
     let mut params = Params::default();
     set.iter().for_each(|(field, value)| params.set(field, value.clone()));
     let (host, managed) = (test_host(directory), Arc::new(BTreeSet::new()));
-    let context = Context { host: &host, name, first_dialect: false, sensitive: false, managed: &managed };
+    let context =
+        Context { host: &host, name, first_dialect: false, sensitive: false, managed: &managed, trees: &managed };
     build::build(&mut params, &context)
         .map_err(|problems| problems.into_iter().map(|p| format!("{}: {}", p.field, p.message)).collect())
 }
@@ -662,4 +663,49 @@ async fn files_are_watched() {
     });
     assert!(matches!(bed.exec.watch(&signal).unwrap(), Watch::Both(..)));
     assert!(matches!(plain("true").exec.watch(&signal).unwrap(), Watch::Nothing));
+}
+
+/// Keeps all that is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<String>>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut said = self.0.lock().unwrap();
+        event.record(&mut |_: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            said.push_str(&format!("{value:?} "))
+        });
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn a_sensitive_watchcmd_says_nothing_when_it_fails() {
+    for (sensitive, shown) in [(true, false), (false, true)] {
+        let log = Log::default();
+        let _here = tracing::subscriber::set_default(log.clone());
+        let bed = shell("true", |exec, setting, _| {
+            setting.sensitive = sensitive;
+            exec.watchcmd = Some(sh("echo hunter2 >&2; echo x >> starts; [ $(wc -l < starts) = 2 ]"));
+        });
+        task(&bed, &Arc::new(Raises::default())).await.unwrap().unwrap();
+        let said = log.0.lock().unwrap();
+        assert!(said.contains("watchcmd ended"), "{said}");
+        assert_eq!(said.contains("hunter2"), shown, "{said}");
+    }
 }

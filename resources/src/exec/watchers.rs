@@ -35,6 +35,7 @@ pub(super) async fn watch(setting: Arc<Setting>, line: Line, signal: Signal) -> 
         if clock.now().since(started) >= PAUSE_MAX {
             pause = setting.tuning.pause;
         }
+        let failure = if setting.sensitive { "why is hidden, because it is sensitive" } else { &failure };
         tracing::warn!(target: "exec", id = setting.id, "watchcmd ended: {failure}; started again in {pause:?}");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);

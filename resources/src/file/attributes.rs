@@ -3,13 +3,13 @@
 //! Promises: never follows a symbolic link. Must not know about contents.
 
 use std::fs::File;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 
 use mgmt_engine::resource::Fault;
 use rustix::fs::{
-    Access, AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, accessat, chmod, chownat, fchmod, fsetxattr, fstat,
-    lgetxattr, llistxattr, open, openat,
+    Access, AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, accessat, chmod, chownat, fchmod, fremovexattr, fsetxattr,
+    fstat, lgetxattr, llistxattr, open, openat,
 };
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid, getgroups};
@@ -19,6 +19,9 @@ use super::desired::Desired;
 use super::drift::Note;
 use super::write::Place;
 use crate::accounts::Accounts;
+
+/// The attribute that holds a file's access control list.
+const ACL: &[u8] = b"system.posix_acl_access";
 
 /// Wanted owner and group, as numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -61,15 +64,25 @@ pub(super) fn kind(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 
-/// The permission bits wanted where `stat` stands.
-pub(super) fn wanted_bits(desired: &Desired, stat: &Stat) -> u32 {
-    let standing = bits(stat);
+/// The permission bits that stay where no mode is wanted. Set-id bits that another user has put on a file do not come
+/// with it to a new owner: whoever may write there could make any program run as that one.
+pub(super) fn kept_bits(ids: Ids, stat: &Stat) -> u32 {
+    let given_away = kind(stat) == FileType::RegularFile
+        && bits(stat) & 0o6000 != 0
+        && !ids.unlike(stat).is_empty()
+        && stat.st_uid != geteuid().as_raw();
+    if given_away { bits(stat) & !0o6000 } else { bits(stat) }
+}
+
+/// The permission bits wanted where `stat` stands, once it has these owners.
+pub(super) fn wanted_bits(desired: &Desired, ids: Ids, stat: &Stat) -> u32 {
+    let standing = kept_bits(ids, stat);
     desired.mode.as_ref().map_or(standing, |mode| mode.bits(standing, kind(stat) == FileType::Directory))
 }
 
 /// What is wrong with the attributes of what stands. Allocates nothing if nothing is.
 pub(super) fn notes(desired: &Desired, ids: Ids, stat: &Stat, accounts: &Accounts, notes: &mut Vec<Note>) {
-    let (is, wanted) = (bits(stat), wanted_bits(desired, stat));
+    let (is, wanted) = (bits(stat), wanted_bits(desired, ids, stat));
     if is != wanted {
         notes.push(Note::Mode { is, wanted });
     }
@@ -132,20 +145,33 @@ pub(super) fn changeable(path: &Path, stat: &Stat) -> Result<(), Fault> {
     }
 }
 
+/// Sets owner and mode of the directory that stands. Anything else that has taken its place is not touched.
+pub(super) fn repair_directory(place: Place<'_>, ids: Ids, mode: u32) -> Result<(), Fault> {
+    set(place, ids, |_| mode, OFlags::DIRECTORY).map(drop)
+}
+
 /// Sets owner and mode of what stands, in place. Gives back the file if it could be opened for reading, to be synced.
 pub(super) fn repair(place: Place<'_>, ids: Ids, desired_bits: impl Fn(&Stat) -> u32) -> Result<Option<File>, Fault> {
-    let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let opened = openat(place.at, place.name, read, Mode::empty());
-    let (fd, readable) = match opened {
-        Ok(fd) => (fd, true),
-        Err(_) => {
-            // A name without the right to read, a link, or a socket: enough to name it to the kernel.
-            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let fd = openat(place.at, place.name, flags, Mode::empty());
-            (fd.map_err(|error| Fault::path("open", place.path, error))?, false)
+    set(place, ids, desired_bits, OFlags::empty())
+}
+
+fn set(place: Place<'_>, ids: Ids, desired_bits: impl Fn(&Stat) -> u32, only: OFlags) -> Result<Option<File>, Fault> {
+    // Enough to name it to the kernel. Opening a device may do anything, from resetting a line to arming a watchdog.
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC | only;
+    let named = openat(place.at, place.name, flags, Mode::empty());
+    let named = named.map_err(|error| Fault::path("open", place.path, error))?;
+    let stat = fstat(&named).map_err(|error| Fault::path("look at", place.path, error))?;
+    let opened = match kind(&stat) {
+        FileType::RegularFile | FileType::Directory => {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let same =
+                |file: &OwnedFd| fstat(file).is_ok_and(|of| (of.st_dev, of.st_ino) == (stat.st_dev, stat.st_ino));
+            openat(place.at, place.name, flags, Mode::empty()).ok().filter(same)
         }
+        _ => None,
     };
-    let stat = fstat(&fd).map_err(|error| Fault::path("look at", place.path, error))?;
+    // Without the right to read, the name has to do.
+    let (fd, readable) = opened.map_or((named, false), |file| (file, true));
     let wanted = desired_bits(&stat);
     let unlike = ids.unlike(&stat);
     if !unlike.is_empty() {
@@ -170,7 +196,6 @@ pub(super) fn keep_extended(place: Place<'_>, next: &File) -> Result<(), Fault> 
     let mut names = vec![0; 1024];
     let count = loop {
         match llistxattr(&path, &mut names[..]) {
-            Ok(0) => return Ok(()),
             Ok(count) => break count,
             // 64 KiB is the kernel's own limit.
             Err(Errno::RANGE) if names.len() < 64 << 10 => names.resize(64 << 10, 0),
@@ -178,6 +203,16 @@ pub(super) fn keep_extended(place: Place<'_>, next: &File) -> Result<(), Fault> 
             Err(error) => return Err(fault(error)),
         }
     };
+    if !names[..count].split(|byte| *byte == 0).any(|name| name == ACL) {
+        // The next version is a new file, and may have inherited one from its directory.
+        match fremovexattr(next, ACL) {
+            Err(error) if !tolerated(&error) => return Err(fault(error)),
+            _ => {}
+        }
+    }
+    if count == 0 {
+        return Ok(());
+    }
     let mut value = vec![0; 64 << 10];
     for name in names[..count].split(|byte| *byte == 0).filter(|name| is_kept(name)) {
         let copied = lgetxattr(&path, name, &mut value[..])
@@ -194,7 +229,7 @@ pub(super) fn keep_extended(place: Place<'_>, next: &File) -> Result<(), Fault> 
 }
 
 fn is_kept(name: &[u8]) -> bool {
-    name.starts_with(b"user.") || name == b"security.selinux" || name == b"system.posix_acl_access"
+    name.starts_with(b"user.") || name == b"security.selinux" || name == ACL
 }
 
 /// A path that names the place without its directory being looked up again.

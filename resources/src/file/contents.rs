@@ -6,9 +6,11 @@
 use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use mgmt_engine::resource::{Fault, Stop, Urgency};
+use rustix::fs::OFlags;
 
 use super::desired::Contents;
 
@@ -151,8 +153,15 @@ impl Stream<'_> {
     }
 }
 
+/// Opens a source. It was a regular file a moment ago; a pipe that has taken its place is not waited for.
 fn source(path: &Path) -> Result<File, Fault> {
-    File::open(path).map_err(|error| Fault::path("read source", path, error))
+    let fault = |error| Fault::path("read source", path, error);
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path).map_err(fault)?;
+    match file.metadata().map_err(fault)?.is_file() {
+        true => Ok(file),
+        false => Err(Fault::path("read source", path, "it is not a regular file")),
+    }
 }
 
 /// Whether the next bytes of `file` are these. For short contents: one read.

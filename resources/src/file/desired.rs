@@ -33,6 +33,8 @@ pub(super) struct Desired {
     pub(super) durable: bool,
     /// Paths below a purged directory that other resources manage.
     pub(super) managed: Arc<BTreeSet<PathBuf>>,
+    /// Those of them whose members are managed, too.
+    pub(super) trees: Arc<BTreeSet<PathBuf>>,
     /// The path or what it is made of lies on a file system that may take its time: never on a worker thread.
     pub(super) slow: bool,
 }
@@ -107,8 +109,12 @@ pub(super) fn desired(params: &mut Params, context: &Context<'_>) -> Result<(Des
         return Err(problems);
     };
     let directory = matches!(want, Want::Directory(_));
+    // Its members were to be like those of a source; without one, all of them would go.
+    let sourceless = taken.source.is_some() && matches!(want, Want::Directory(None));
     if purge && !(directory && recurse) {
         warnings.push(Problem::new("purge", "ignored: only a directory with recurse is purged"));
+    } else if purge && sourceless {
+        warnings.push(Problem::new("purge", "ignored: source is ignored, and everything would be removed"));
     }
     if matches!(want, Want::Link(_)) && mode.is_some() {
         warnings.push(Problem::new("mode", "ignored: a symbolic link has no mode of its own"));
@@ -122,9 +128,10 @@ pub(super) fn desired(params: &mut Params, context: &Context<'_>) -> Result<(Des
         group: params.filled("group"),
         recurse,
         force: params.bool("force").unwrap_or(false),
-        purge: purge && recurse && directory,
+        purge: purge && recurse && directory && !sourceless,
         durable: params.bool("durable").unwrap_or(true),
         managed: Arc::clone(context.managed),
+        trees: Arc::clone(context.trees),
         path,
         want,
     };
@@ -285,6 +292,7 @@ impl Desired {
         Facets {
             owns: Some(self.path.clone()),
             purges: self.purge.then(|| self.path.clone()),
+            fills: (self.recurse && matches!(self.want, Want::Directory(Some(_)))).then(|| self.path.clone()),
             provides: vec![Anchor::Path(self.path.clone())],
             wants,
         }

@@ -120,7 +120,7 @@ impl Drift {
     /// Permission bits after the repair.
     pub(super) fn final_bits(&self) -> u32 {
         match &self.standing {
-            Some(stat) if kind(stat) == self.wanted_type() => wanted_bits(&self.desired, stat),
+            Some(stat) if kind(stat) == self.wanted_type() => wanted_bits(&self.desired, self.ids, stat),
             _ => self.desired.new_mode(),
         }
     }

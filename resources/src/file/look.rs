@@ -239,6 +239,7 @@ impl Looker<'_> {
             force: self.desired.force,
             purge: self.desired.purge,
             managed: &self.desired.managed,
+            trees: &self.desired.trees,
             never: &never,
             warn: self.warn,
             steps: Vec::new(),

@@ -72,16 +72,20 @@ pub(super) fn holds_mount(at: impl AsFd, name: &OsStr, depth: usize) -> Result<b
 /// Removes an entry and everything below it. `path` is for messages.
 pub(super) fn remove(at: impl AsFd, name: &OsStr, path: &Path, stop: &Stop) -> Result<(), Fault> {
     match holds_mount(&at, name, 0) {
-        Ok(false) => remove_inside(&at, name, path, stop),
+        Ok(false) => remove_inside(&at, name, path, stop, 0),
         Ok(true) => Err(Fault::path("remove", path, "something is mounted there or below")),
         Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(Fault::path("remove", path, error)),
     }
 }
 
-fn remove_inside(at: &impl AsFd, name: &OsStr, path: &Path, stop: &Stop) -> Result<(), Fault> {
+fn remove_inside(at: &impl AsFd, name: &OsStr, path: &Path, stop: &Stop, depth: usize) -> Result<(), Fault> {
     if stop.urgency() != Urgency::None {
         return Err(Fault::path("remove", path, "told to stop"));
+    }
+    // Asked before for the whole tree, which others may have moved a deeper one into since.
+    if depth > DEPTH_MAX {
+        return Err(Fault::path("remove", path, format!("deeper than {DEPTH_MAX} directories")));
     }
     let fault = |error| Fault::path("remove", path, error);
     match unlinkat(at, name, AtFlags::empty()) {
@@ -97,10 +101,25 @@ fn remove_inside(at: &impl AsFd, name: &OsStr, path: &Path, stop: &Stop) -> Resu
         Err(error) => return Err(fault(error)),
     };
     for inside in names(&directory).map_err(fault)? {
-        remove_inside(&directory, &inside, &path.join(&inside), stop)?;
+        remove_inside(&directory, &inside, &path.join(&inside), stop, depth + 1)?;
     }
     match unlinkat(at, name, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(fault(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_that_grew_since_it_was_looked_at_does_not_take_the_stack() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("d");
+        std::fs::create_dir_all((0..DEPTH_MAX + 50).fold(path.clone(), |path, _| path.join("d"))).unwrap();
+        let at: OwnedFd = std::fs::File::open(directory.path()).unwrap().into();
+        let removed = remove_inside(&at, OsStr::new("d"), &path, &Stop::never(), 0);
+        assert!(removed.unwrap_err().to_string().contains("deeper than"));
     }
 }

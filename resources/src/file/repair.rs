@@ -107,7 +107,7 @@ async fn directory(host: &Host, drift: &Drift, clear: bool, above: usize, work: 
     }
     let missing: Vec<&Path> = desired.path.ancestors().skip(1).take(above).collect();
     for ancestor in missing.into_iter().rev() {
-        make(ancestor, Ids::default(), DIRECTORY_MODE)?;
+        make_above(ancestor)?;
     }
     make(&desired.path, drift.ids, drift.final_bits())?;
     let members = members(host, drift, work)?;
@@ -132,7 +132,7 @@ async fn directory_members(host: &Host, drift: &Drift, work: &Work) -> Result<Ap
 async fn attributes(host: &Host, drift: &Drift, work: &Work) -> Result<Applied, Fault> {
     let desired = &*drift.desired;
     let place = Place::absolute(&desired.path);
-    let file = attributes::repair(place, drift.ids, |stat| wanted_bits(desired, stat))?;
+    let file = attributes::repair(place, drift.ids, |stat| wanted_bits(desired, drift.ids, stat))?;
     if !drift.steps.is_empty() {
         let members = members(host, drift, work)?;
         sync_members(host, desired).await?;
@@ -186,14 +186,25 @@ fn clear_away(host: &Host, desired: &Desired, stop: &Stop) -> Result<(), Fault> 
     match rmdir(path) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::NOTDIR) => return Err(Fault::path("remove", path, Errno::PERM)),
-        Err(Errno::NOTEMPTY | Errno::EXIST) if desired.force => {}
+        // To make room for something else takes force alone, as the check has it.
+        Err(Errno::NOTEMPTY | Errno::EXIST)
+            if desired.force && (desired.recurse || !matches!(desired.want, Want::Nothing { .. })) => {}
         Err(error) => return Err(Fault::path("remove", path, error)),
     }
     let parent: OwnedFd = attributes::open_directory(&desired.parent)?.into();
     remove::remove(&parent, &desired.name(), path, stop)
 }
 
-/// Makes a directory, whatever the umask. One that somebody made meanwhile is as good.
+/// Makes a directory above the managed one. One that somebody made meanwhile is as good, and stays as it is.
+fn make_above(path: &Path) -> Result<(), Fault> {
+    match mkdir(path, Mode::from_raw_mode(DIRECTORY_MODE)) {
+        Ok(()) => attributes::repair(Place::absolute(path), Ids::default(), |_| DIRECTORY_MODE).map(drop),
+        Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(Fault::path("create", path, error)),
+    }
+}
+
+/// Makes a directory, whatever the umask, or takes over one that somebody made meanwhile.
 fn make(path: &Path, ids: Ids, mode: u32) -> Result<(), Fault> {
     // Nobody else shall enter before it has its owner.
     let first = if ids.is_empty() { mode } else { 0o700 };
@@ -201,7 +212,7 @@ fn make(path: &Path, ids: Ids, mode: u32) -> Result<(), Fault> {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(Fault::path("create", path, error)),
     }
-    attributes::repair(Place::absolute(path), ids, |_| mode).map(drop)
+    attributes::repair_directory(Place::absolute(path), ids, mode)
 }
 
 fn members(host: &Host, drift: &Drift, work: &Work) -> Result<usize, Fault> {

@@ -8,10 +8,10 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use mgmt_engine::resource::{Fault, Stop, Urgency};
-use rustix::fs::{Mode, OFlags, Stat, fdatasync, mkdirat, openat};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fdatasync, fstat, mkdirat, openat};
 use rustix::io::Errno;
 
-use super::attributes::{self, bits};
+use super::attributes::{self, kept_bits, kind};
 use super::contents::Stream;
 use super::desired::Want;
 use super::drift::Drift;
@@ -65,14 +65,14 @@ fn take(drift: &Drift, step: &Step, at: &OwnedFd, path: &Path, keep_good: bool, 
     let clear = || if step.clear { remove(at, name, path, stop) } else { Ok(()) };
     match &step.action {
         Action::Remove => remove(at, name, path, stop),
-        Action::Own => attributes::repair(place, drift.ids, bits).map(drop),
+        Action::Own => attributes::repair(place, drift.ids, |stat| kept_bits(drift.ids, stat)).map(drop),
         Action::Directory(mode) => {
             clear()?;
             match mkdirat(at, name, Mode::RWXU) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(error) => return Err(Fault::path("create", path, error)),
             }
-            attributes::repair(place, drift.ids, |_| *mode).map(drop)
+            attributes::repair_directory(place, drift.ids, *mode)
         }
         Action::Link(target) => {
             let temporary = Temporary::link(place, target, drift.ids)?;
@@ -121,5 +121,9 @@ fn open_source(drift: &Drift, at: &Path) -> Result<File, Fault> {
         }
     };
     let name: &Path = at.file_name().map_or(at, Path::new);
-    Ok(openat(&directory, name, flags, Mode::empty()).map_err(fault)?.into())
+    let file: File = openat(&directory, name, flags, Mode::empty()).map_err(fault)?.into();
+    match fstat(&file).map_err(fault)? {
+        stat if kind(&stat) == FileType::RegularFile => Ok(file),
+        _ => Err(Fault::path("read source", &source.join(at), "it is not a regular file")),
+    }
 }

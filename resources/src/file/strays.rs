@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -70,9 +71,8 @@ fn remove_strays(directory: &Path) -> Result<(), Errno> {
         let entry = entry?;
         let name = Path::new(OsStr::from_bytes(entry.file_name().to_bytes()));
         let Some(writer) = writer(name.as_os_str()) else { continue };
-        if !is_stray(&directory_fd, name, writer) {
-            continue;
-        }
+        // Held until it is gone: a writer that locks what it has just created finds the lock, or no file.
+        let Some(_locked) = stray(&directory_fd, name, writer) else { continue };
         match unlinkat(&directory_fd, name, AtFlags::empty()) {
             Ok(()) => tracing::info!("removed the stray temporary file {}", directory.join(name).display()),
             Err(error) => tracing::debug!("cannot remove {}: {error}", directory.join(name).display()),
@@ -83,18 +83,40 @@ fn remove_strays(directory: &Path) -> Result<(), Errno> {
 
 /// Ours by owner, and its writer is dead: a regular file's writer holds a lock on it, a link's has the number in the
 /// name. This process has written nothing here yet, so its own number belonged to an earlier one.
-fn is_stray(directory: &impl std::os::fd::AsFd, name: &Path, writer: Pid) -> bool {
-    let Ok(stat) = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else { return false };
+///
+/// `None` if it is none; else with the lock on it, if it is a file.
+fn stray(directory: &impl std::os::fd::AsFd, name: &Path, writer: Pid) -> Option<Option<OwnedFd>> {
+    let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
     if stat.st_uid != geteuid().as_raw() {
-        return false;
+        return None;
     }
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Symlink => writer == getpid() || test_kill_process(writer) == Err(Errno::SRCH),
+        FileType::Symlink => (writer == getpid() || test_kill_process(writer) == Err(Errno::SRCH)).then_some(None),
         FileType::RegularFile => {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            openat(directory, name, flags, Mode::empty())
-                .is_ok_and(|file| flock(file, FlockOperation::NonBlockingLockExclusive).is_ok())
+            let file = openat(directory, name, flags, Mode::empty()).ok()?;
+            flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
+            Some(Some(file))
         }
-        _ => false,
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stray_is_locked_for_as_long_as_it_is_looked_at() {
+        let directory = tempfile::tempdir().unwrap();
+        let name = Path::new(".mgmt~1-1");
+        let file = std::fs::File::create(directory.path().join(name)).unwrap();
+        let at = std::fs::File::open(directory.path()).unwrap();
+        let lock = || flock(&file, FlockOperation::NonBlockingLockExclusive);
+        let locked = stray(&at, name, getpid()).unwrap();
+        assert_eq!(lock(), Err(Errno::WOULDBLOCK), "its writer sees that it is taken");
+        drop(locked);
+        assert_eq!(lock(), Ok(()));
+        assert!(stray(&at, name, getpid()).is_none());
     }
 }

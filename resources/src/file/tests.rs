@@ -34,13 +34,14 @@ struct Bench {
     root: tempfile::TempDir,
     protected: Vec<PathBuf>,
     managed: BTreeSet<PathBuf>,
+    trees: BTreeSet<PathBuf>,
     first_dialect: bool,
 }
 
 impl Bench {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        Self { root, protected: Vec::new(), managed: BTreeSet::new(), first_dialect: false }
+        Self { root, protected: Vec::new(), managed: BTreeSet::new(), trees: BTreeSet::new(), first_dialect: false }
     }
 
     /// A path below the scratch directory; a slash at the end is kept.
@@ -98,9 +99,15 @@ impl Bench {
             memory: Default::default(),
             protected: self.protected.clone(),
         });
-        let managed = Arc::new(self.managed.clone());
-        let context =
-            Context { host: &host, name: "x", first_dialect: self.first_dialect, sensitive: false, managed: &managed };
+        let (managed, trees) = (Arc::new(self.managed.clone()), Arc::new(self.trees.clone()));
+        let context = Context {
+            host: &host,
+            name: "x",
+            first_dialect: self.first_dialect,
+            sensitive: false,
+            managed: &managed,
+            trees: &trees,
+        };
         (INFO.build)(&mut params, &context)
     }
 

@@ -14,7 +14,7 @@ use mgmt_engine::resource::Fault;
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, Stat, accessat, openat, readlinkat, statat};
 use rustix::io::Errno;
 
-use super::attributes::{Ids, bits, kind, may_own};
+use super::attributes::{Ids, bits, kept_bits, kind, may_own};
 use super::contents::Stream;
 use super::never::{Never, Relation, is_mount};
 use super::remove::{DEPTH_MAX, holds_mount, names, open_inside};
@@ -69,6 +69,8 @@ pub(super) struct Comparison<'a> {
     pub(super) force: bool,
     pub(super) purge: bool,
     pub(super) managed: &'a BTreeSet<PathBuf>,
+    /// Directories among these whose members are somebody else's as well.
+    pub(super) trees: &'a BTreeSet<PathBuf>,
     pub(super) never: &'a Never,
     /// Say which members of the source cannot be copied.
     pub(super) warn: bool,
@@ -142,6 +144,8 @@ impl Comparison<'_> {
         };
         let before = self.steps.len();
         match kind(&wanted) {
+            // Once it stands, whoever copies its members decides what is in it.
+            FileType::Directory if found.is_some() && self.trees.contains(&path) => return Ok(()),
             FileType::Directory => return self.directory(at, name, source, standing, (&wanted, found.as_ref()), depth),
             // Whoever else manages this path decides what it is.
             _ if self.managed.contains(&path) => return Ok(()),
@@ -214,7 +218,7 @@ impl Comparison<'_> {
                 return Ok(());
             }
             may_own(&path, self.ids.or(stat), None)?;
-            self.push(at, Action::Copy { mode: bits(stat), replaces: Some(*stat) }, false);
+            self.push(at, Action::Copy { mode: kept_bits(self.ids, stat), replaces: Some(*stat) }, false);
             return Ok(());
         }
         let clear = self.cleared(at, name, standing, found, false)?;
@@ -294,7 +298,7 @@ impl Comparison<'_> {
             self.push(at, Action::Remove, false);
             return Ok(());
         }
-        if kind(&stat) != FileType::Directory {
+        if kind(&stat) != FileType::Directory || self.trees.contains(&path) {
             return Ok(());
         }
         // It stays because of something inside; what else is inside does not.

@@ -94,10 +94,16 @@ impl<'a> Temporary<'a> {
             match locked {
                 // Another process took it for a stray in the instant before it was locked.
                 Some(Err(Errno::WOULDBLOCK)) => {}
+                // Or that other process has locked, removed and left it before we asked.
+                Some(Ok(())) if temporary.is_gone() => {}
                 // A file system without locks: strays there are never removed, because theirs cannot be taken either.
                 _ => return Ok(temporary),
             }
         }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.file.as_ref().is_some_and(|file| fstat(file).is_ok_and(|stat| stat.st_nlink == 0))
     }
 
     /// A symbolic link, ready to be placed.

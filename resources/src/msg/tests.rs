@@ -14,7 +14,14 @@ fn built(set: &[(&'static str, Value)]) -> Result<Built, Vec<String>> {
     let mut params = Params::default();
     set.iter().for_each(|(field, value)| params.set(field, value.clone()));
     let (host, managed) = (host(), Arc::new(BTreeSet::new()));
-    let context = Context { host: &host, name: "hello", first_dialect: false, sensitive: false, managed: &managed };
+    let context = Context {
+        host: &host,
+        name: "hello",
+        first_dialect: false,
+        sensitive: false,
+        managed: &managed,
+        trees: &managed,
+    };
     build(&mut params, &context).map_err(|problems| {
         problems.into_iter().map(|problem| format!("{}: {}", problem.field, problem.message)).collect()
     })

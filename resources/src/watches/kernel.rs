@@ -110,6 +110,8 @@ pub(super) struct Pretence {
     /// A directory that may not be read, and one on a network file system.
     pub(super) denied: Option<std::path::PathBuf>,
     pub(super) remote: Option<std::path::PathBuf>,
+    /// The next watch is not added: the program panics instead.
+    pub(super) defect: bool,
     /// The instance, for a look at what the kernel says of it.
     pub(super) fd: std::os::fd::RawFd,
 }
@@ -124,6 +126,7 @@ impl Kernel {
                 limit: usize::MAX,
                 denied: None,
                 remote: None,
+                defect: false,
                 fd: std::os::fd::AsRawFd::as_raw_fd(inotify),
             },
         }
@@ -140,6 +143,8 @@ impl Kernel {
     }
 
     fn call(&mut self, path: &Path, how: How, flags: WatchMask) -> Added {
+        #[cfg(test)]
+        assert!(!std::mem::take(&mut self.pretence.defect), "a pretended defect");
         #[cfg(test)]
         match &self.pretence {
             pretence if pretence.held >= pretence.limit => return Added::Limit,

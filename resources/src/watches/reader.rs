@@ -2,6 +2,7 @@
 //! only while something is polled.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,6 +22,9 @@ const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Overflows closer together than this are one burst, and said once.
 const BURST_SECONDS: u64 = 60;
+
+/// Between a turn that broke and the next; doubles, up to the time between two polls, while they break.
+const RECOVERY_SECONDS: u64 = 1;
 
 /// What the reader shares with everybody who subscribes.
 #[derive(Debug)]
@@ -79,39 +83,63 @@ impl Reader {
         let mut buffer = vec![0; BUFFER_BYTES];
         let mut due: Option<Moment> = None;
         let mut told: Option<Moment> = None;
+        let mut pause = RECOVERY_SECONDS;
         loop {
             let woken = self.wait(due);
             if self.shared.stop.load(Ordering::Acquire) {
                 return;
             }
-            let overdue = due.is_some_and(|due| self.clock.now() >= due);
-            // Reading a long table takes a while, and needs no lock.
-            let points = self.mounts.as_mut().filter(|_| woken.mounts).and_then(|mounts| mounts.changed().ok());
-            let mut registry = self.shared.registry();
-            let (mut turn, overflows) = (Turn::default(), registry.overflows());
-            if woken.events {
-                let each = |number, touch, name: &_| registry.event(number, touch, name, &mut turn);
-                if let Err(error) = kernel::read(&mut self.inotify, &mut buffer, each) {
-                    tracing::error!("cannot read inotify events: {error}");
-                }
-            }
-            for point in points.iter().flatten() {
-                registry.mounted(point, &mut turn);
-            }
-            if overdue {
-                registry.poll(&mut turn);
-            }
-            let signals = registry.finish(turn);
-            registry.say(self.shared.poll_seconds);
-            let polling = registry.polling();
-            let overflowed = registry.overflows() > overflows;
-            drop(registry);
-            due = self.next_poll(polling, due.filter(|_| !overdue));
-            if overflowed {
-                told = Some(self.tell_overflow(told));
-            }
-            Signal::raise_all(&signals);
+            let turn = catch_unwind(AssertUnwindSafe(|| self.turn(woken, &mut buffer, &mut due, &mut told)));
+            pause = match turn {
+                Ok(()) => RECOVERY_SECONDS,
+                Err(_) => self.recover(pause),
+            };
         }
+    }
+
+    /// Takes in what has happened, and raises whom it concerns.
+    fn turn(&mut self, woken: Woken, buffer: &mut [u8], due: &mut Option<Moment>, told: &mut Option<Moment>) {
+        let overdue = due.is_some_and(|due| self.clock.now() >= due);
+        // Reading a long table takes a while, and needs no lock.
+        let points = self.mounts.as_mut().filter(|_| woken.mounts).and_then(|mounts| mounts.changed().ok());
+        let mut registry = self.shared.registry();
+        let (mut turn, overflows) = (Turn::default(), registry.overflows());
+        if woken.events {
+            let each = |number, touch, name: &_| registry.event(number, touch, name, &mut turn);
+            if let Err(error) = kernel::read(&mut self.inotify, buffer, each) {
+                tracing::error!("cannot read inotify events: {error}");
+            }
+        }
+        for point in points.iter().flatten() {
+            registry.mounted(point, &mut turn);
+        }
+        if overdue {
+            registry.poll(&mut turn);
+        }
+        let signals = registry.finish(turn);
+        registry.say(self.shared.poll_seconds);
+        let polling = registry.polling();
+        let overflowed = registry.overflows() > overflows;
+        drop(registry);
+        *due = self.next_poll(polling, due.filter(|_| !overdue));
+        if overflowed {
+            *told = Some(self.tell_overflow(*told));
+        }
+        Signal::raise_all(&signals);
+    }
+
+    /// After a defect: the events of that turn are lost, and what is known of the watches may be wrong. Everybody looks,
+    /// and the next turn arms everything anew; not at once, because the defect may well be met again: then this is
+    /// looking by time. Returns the next pause.
+    fn recover(&self, pause: u64) -> u64 {
+        tracing::error!("a defect in the watches: looking at every watched path");
+        let signals = self.shared.registry().distrust();
+        if catch_unwind(AssertUnwindSafe(|| Signal::raise_all(&signals))).is_err() {
+            tracing::error!("a defect where watches are raised");
+        }
+        std::thread::sleep(Duration::from_secs(pause));
+        self.shared.ring();
+        (pause * 2).min(self.shared.poll_seconds.max(RECOVERY_SECONDS))
     }
 
     fn next_poll(&self, polling: bool, due: Option<Moment>) -> Option<Moment> {

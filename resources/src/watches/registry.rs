@@ -81,6 +81,12 @@ impl Registry {
         self.doubt
     }
 
+    /// What is known may be wrong: the next turn looks at everything. Hands out all signals.
+    pub(super) fn distrust(&mut self) -> Vec<Signal> {
+        self.doubt = true;
+        self.trie.all_signals()
+    }
+
     /// Subscribes to `name` in `directory`, an absolute path; to the whole directory without a name.
     pub(super) fn subscribe(&mut self, directory: &Path, name: Option<&OsStr>, signal: &Signal) -> SubId {
         let mut turn = Turn::default();

@@ -35,6 +35,10 @@ impl<T> Slab<T> {
         self.slots.get(id as usize)?.as_ref()
     }
 
+    pub(super) fn values(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().flatten()
+    }
+
     pub(super) fn remove(&mut self, id: u32) -> T {
         let value = self.slots[id as usize].take().expect("a number is removed once, by whoever was given it");
         self.free.push(id);

@@ -507,6 +507,23 @@ fn without_watches_subscriptions_are_raised_by_time() {
 }
 
 #[test]
+fn a_defect_in_the_reader_blinds_nobody() {
+    let mut s = Scene::new();
+    s.mkdir("a");
+    let (f, other) = (s.path("a/b/f"), s.path("x"));
+    s.watches.0.0.registry().kernel_mut().pretence.defect = true;
+    s.mkdir("a/b");
+    s.hear(f);
+    s.hear(other);
+    s.settle();
+    s.forget();
+    s.write("a/b/f");
+    s.hear(f);
+    s.write("x");
+    s.hear(other);
+}
+
+#[test]
 fn the_reader_ends_with_the_last_holder() {
     let s = Scene::new();
     let weak = Arc::downgrade(&s.watches.0.0);

@@ -399,6 +399,11 @@ impl Trie {
         turn.raised.drain(..).filter_map(|id| self.subs.get(id)).map(|sub| sub.signal.clone()).collect()
     }
 
+    /// The signals of all subscriptions.
+    pub(super) fn all_signals(&self) -> Vec<Signal> {
+        self.subs.values().map(|sub| sub.signal.clone()).collect()
+    }
+
     /// All nodes that reach the directory at `path`, which has no links on the way.
     pub(super) fn reaching(&self, path: &Path) -> Vec<NodeId> {
         let mut nodes = vec![ROOT];

@@ -143,7 +143,7 @@ fn file(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Problem
     }
     wants.extend(text(&params, "owner").map(|owner| Anchor::User(owner.to_owned())));
     let purges = (params.get("purge") == Some(&Value::Bool(true))).then(|| path.clone());
-    let facets = Facets { owns: Some(path.clone()), purges, provides: vec![Anchor::Path(path)], wants };
+    let facets = Facets { owns: Some(path.clone()), purges, fills: None, provides: vec![Anchor::Path(path)], wants };
     let mut built = built(params, context, facets);
     if illogical {
         built.warnings.push(Problem::new("content", "a directory has none; ignored"));

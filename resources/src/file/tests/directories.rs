@@ -70,3 +70,31 @@ fn absent_takes_the_slash_or_force_and_more_if_it_is_not_empty() {
     bench.write("a", "x");
     assert!(bench.check(&[("path", "a/"), ("state", "absent")]).contains("it is not a directory"));
 }
+
+#[test]
+fn what_was_filled_since_the_check_takes_recurse_and_force_as_well() {
+    let bench = Bench::new();
+    bench.write("a", "x");
+    let fix = bench.fix(&[("path", "a"), ("state", "absent"), ("force", "true")]);
+    fs::remove_file(bench.path("a")).unwrap();
+    bench.write("a/precious", "x");
+    let fault = runtime().block_on(fix.apply(Work::because(Cause::First))).unwrap_err();
+    assert!(fault.to_string().contains("not empty"), "{fault}");
+    assert_eq!(bench.read("a/precious"), "x");
+}
+
+#[test]
+fn a_directory_above_that_was_made_since_the_check_is_left_as_it_is() {
+    let bench = Bench::new();
+    let fix = bench.fix(&[("path", "a/b/"), ("state", "exists"), ("recurse", "true")]);
+    fs::create_dir(bench.path("a")).unwrap();
+    bench.set_mode("a", 0o700);
+    runtime().block_on(fix.apply(Work::because(Cause::First))).unwrap();
+    assert_eq!((bench.mode("a"), bench.mode("a/b")), (0o700, 0o755));
+    // What is no directory is not touched at all.
+    let fix = bench.fix(&[("path", "c/"), ("state", "exists"), ("mode", "0777")]);
+    bench.write("c", "x");
+    bench.set_mode("c", 0o600);
+    assert!(runtime().block_on(fix.apply(Work::because(Cause::First))).is_err());
+    assert_eq!(bench.mode("c"), 0o600);
+}

@@ -223,3 +223,64 @@ fn a_change_shows_contents_unless_they_are_secret() {
     let change = bench.fix(&[("path", "b"), ("content", ""), ("state", "exists")]).change();
     assert_eq!(change, Some(Change { before: None, after: Some(Vec::new()), hidden: false }));
 }
+
+#[test]
+fn setting_attributes_does_not_open_what_is_no_file() {
+    let bench = Bench::new();
+    let path = bench.path("a");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+    // Opening a device may do anything, from resetting a line to arming a watchdog. A pipe tells by its writer.
+    let (opened, wait) = std::sync::mpsc::channel();
+    let writer = std::thread::spawn({
+        let path = path.clone();
+        move || {
+            let pipe = fs::OpenOptions::new().write(true).open(path).unwrap();
+            opened.send(()).unwrap();
+            drop(pipe);
+        }
+    });
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    bench.converge(&[("path", "a"), ("mode", "0600")]);
+    assert_eq!(bench.mode("a"), 0o600);
+    assert!(wait.recv_timeout(std::time::Duration::from_millis(200)).is_err(), "it was opened");
+    drop(fs::File::open(&path).unwrap());
+    writer.join().unwrap();
+}
+
+#[test]
+fn a_new_version_inherits_no_acl_that_the_old_one_does_not_have() {
+    use rustix::fs::{XattrFlags, getxattr, setxattr};
+    let bench = Bench::new();
+    let path = bench.write("a", "old");
+    bench.set_mode("a", 0o640);
+    // Version 2; user::rwx, user:1:r--, group::r--, mask::r--, other::---
+    let entries = [(1_u16, 7_u16, u32::MAX), (2, 4, 1), (4, 4, u32::MAX), (16, 4, u32::MAX), (32, 0, u32::MAX)];
+    let acl: Vec<u8> = std::iter::once(2_u32.to_le_bytes().to_vec())
+        .chain(entries.map(|(tag, permissions, id)| {
+            [&tag.to_le_bytes()[..], &permissions.to_le_bytes(), &id.to_le_bytes()].concat()
+        }))
+        .flatten()
+        .collect();
+    let set = setxattr(bench.root.path(), "system.posix_acl_default", &acl, XattrFlags::empty());
+    if set.is_err() && skipped("no ACL here") {
+        return;
+    }
+    bench.converge(&[("path", "a"), ("content", "new")]);
+    let mut value = [0; 128];
+    assert_eq!(getxattr(&path, "system.posix_acl_access", &mut value[..]), Err(rustix::io::Errno::NODATA));
+    assert_eq!(bench.mode("a"), 0o640);
+}
+
+#[test]
+fn a_source_that_becomes_a_pipe_is_not_waited_for() {
+    let bench = Bench::new();
+    let path = bench.path("from");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+    let (answered, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let stream = super::super::contents::Stream::Files { parts: vec![path], length: 0 };
+        answered.send(stream.readable().map_err(|fault| fault.to_string())).unwrap();
+    });
+    let said = wait.recv_timeout(std::time::Duration::from_secs(5)).expect("an answer, and not a wait for a writer");
+    assert!(said.unwrap_err().ends_with("it is not a regular file"));
+}

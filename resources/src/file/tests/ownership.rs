@@ -65,3 +65,27 @@ fn without_privilege_the_check_says_so() {
     assert!(bench.check(&[("path", "a"), ("owner", "0")]).contains("only root may"));
     assert!(bench.check(&[("path", "b"), ("owner", "0"), ("state", "exists")]).contains("only root may"));
 }
+
+#[test]
+fn a_set_uid_bit_of_another_user_does_not_come_with_the_file() {
+    if !is_root() && skipped("only root may change owners") {
+        return;
+    }
+    let bench = Bench::new();
+    for (name, content) in [("in place", None), ("new version", Some("new"))] {
+        bench.write(name, "theirs");
+        std::os::unix::fs::chown(bench.path(name), Some(12), Some(12)).unwrap();
+        bench.set_mode(name, 0o6755);
+        let mut pairs = vec![("path", name), ("owner", "root"), ("group", "root")];
+        pairs.extend(content.map(|content| ("content", content)));
+        bench.converge(&pairs);
+        assert_eq!((owner(&bench, name), bench.mode(name)), ((0, 0), 0o755), "{name}");
+    }
+    bench.write("from/x", "x");
+    let tree = [("path", "to/"), ("source", "from/"), ("state", "exists"), ("recurse", "true"), ("owner", "root")];
+    bench.converge(&tree);
+    std::os::unix::fs::chown(bench.path("to/x"), Some(12), None).unwrap();
+    bench.set_mode("to/x", 0o4755);
+    bench.converge(&tree);
+    assert_eq!((owner(&bench, "to/x").0, bench.mode("to/x")), (0, 0o755));
+}

@@ -119,3 +119,32 @@ fn a_member_directory_that_cannot_be_written_is_found_by_the_check() {
     bench.set_mode("to/d", 0o755);
     assert_eq!(said, "fault: cannot write into to/d: Permission denied (os error 13)");
 }
+
+#[test]
+fn nothing_is_purged_for_a_source_that_is_no_directory() {
+    let bench = Bench::new();
+    bench.write("from", "a file by mistake");
+    bench.write("to/a", "x");
+    let pairs = [("path", "to/"), ("source", "from"), ("recurse", "true"), ("purge", "true")];
+    let warnings = bench.built(&pairs).unwrap().warnings;
+    assert!(warnings.iter().any(|warning| warning.field == "purge"), "{warnings:?}");
+    assert_eq!(bench.converge(&pairs).0, "converged");
+    assert_eq!(bench.tree("to"), "a");
+}
+
+#[test]
+fn members_that_another_resource_copies_are_not_purged() {
+    let mut bench = Bench::new();
+    bench.write("from/both/a", "a");
+    bench.write("to/both/theirs", "x");
+    bench.write("to/only/theirs", "x");
+    bench.write("to/lost", "x");
+    for tree in ["to/both", "to/only"] {
+        bench.managed.insert(bench.path(tree));
+        bench.trees.insert(bench.path(tree));
+    }
+    assert_eq!(bench.converge(&with(&[("purge", "true")])).0, "lost is not managed");
+    assert_eq!(bench.tree("to"), "both both/theirs only only/theirs");
+    let inner = bench.built(&[("path", "to/only/"), ("source", "from/"), ("recurse", "true")]).unwrap();
+    assert_eq!(inner.facets.fills, Some(bench.path("to/only")));
+}

@@ -231,15 +231,21 @@ fn setting_attributes_does_not_open_what_is_no_file() {
     rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
     // Opening a device may do anything, from resetting a line to arming a watchdog. A pipe tells by its writer.
     let (opened, wait) = std::sync::mpsc::channel();
+    let (named, number) = std::sync::mpsc::channel();
     let writer = std::thread::spawn({
         let path = path.clone();
         move || {
+            named.send(rustix::thread::gettid().as_raw_nonzero()).unwrap();
             let pipe = fs::OpenOptions::new().write(true).open(path).unwrap();
             opened.send(()).unwrap();
             drop(pipe);
         }
     });
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    let stat = format!("/proc/self/task/{}/stat", number.recv().unwrap());
+    // It sleeps once it waits for a reader.
+    while !fs::read_to_string(&stat).unwrap().rsplit(')').next().unwrap().starts_with(" S") {
+        std::thread::yield_now();
+    }
     bench.converge(&[("path", "a"), ("mode", "0600")]);
     assert_eq!(bench.mode("a"), 0o600);
     assert!(wait.recv_timeout(std::time::Duration::from_millis(200)).is_err(), "it was opened");

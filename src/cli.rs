@@ -70,6 +70,6 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
 fn draw(args: &args::Draw) -> Result<Exit, Failure> {
     let hostname = crate::state::hostname(args.hostname.as_deref())?;
     let home = crate::state::Home { hostname, prefix: "/var/lib/mgmt".into() };
-    let host = graph_source::host(&home, &crate::agent::Source::File(args.file.clone().into()))?;
+    let host = graph_source::host(&home, &crate::agent::Source::File(args.file.clone().into()), true)?;
     graph::run(args, KINDS, &host, &mut std::io::stdout(), &mut std::io::stderr())
 }

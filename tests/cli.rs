@@ -371,3 +371,26 @@ fn what_is_sensitive_appears_nowhere() {
         assert!(!text.is_empty(), "{line} said nothing");
     }
 }
+
+#[test]
+fn noop_leaves_even_a_stray_where_it_lies() {
+    let bench = bench(&[("g.yaml", GOOD), ("a", "x"), (".mgmt~999999999-0", "left behind")]);
+    assert_eq!(bench.mgmt(["apply", "--noop", "g.yaml"]).code, 0);
+    assert!(bench.path(".mgmt~999999999-0").exists());
+    assert_eq!(bench.mgmt(["apply", "g.yaml"]).code, 0);
+    assert!(!bench.path(".mgmt~999999999-0").exists());
+}
+
+#[test]
+fn a_copied_tree_leaves_managed_members_to_their_own_resource() {
+    let graph = "graph: g\nresources:\n  file:\n  \
+                 - {name: tree, path: to/, source: from/, recurse: true, state: exists}\n  \
+                 - {name: own, path: to/own, content: ours, state: exists}\n";
+    let bench = bench(&[("g.yaml", graph)]);
+    std::fs::create_dir(bench.path("from")).unwrap();
+    bench.write("from/own", "theirs");
+    bench.write("from/other", "theirs");
+    assert_eq!(bench.mgmt(["apply", "g.yaml"]).code, 0);
+    assert_eq!((bench.read("to/own"), bench.read("to/other")), ("ours".into(), "theirs".into()));
+    assert_eq!(bench.mgmt(["apply", "--detailed-exitcode", "g.yaml"]).code, 0, "they do not fight");
+}

@@ -19,6 +19,7 @@ fn host() -> Arc<Host> {
         accounts: Default::default(),
         syncs: Default::default(),
         memory: Default::default(),
+        noop: false,
         protected: Vec::new(),
     })
 }

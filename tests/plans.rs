@@ -175,6 +175,7 @@ fn assembled(pair: &Pair, root: &Path) -> Option<Graph> {
         accounts: Accounts::new(),
         syncs: Syncs::new(),
         memory: Memory::at(root.join("memory")),
+        noop: false,
         protected: Vec::new(),
     });
     let options = Options { file: "random".into(), directory: root.into(), hostname: "h".into(), ..Options::default() };

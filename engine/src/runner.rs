@@ -242,6 +242,12 @@ impl Engine {
         self.shared.lock().graph.clone()
     }
 
+    /// The present graph's name, and how many vertices and edges it has.
+    pub fn shape(&self) -> (String, usize, usize) {
+        let core = self.shared.lock();
+        (core.graph.name().to_owned(), core.graph.vertices().len(), core.graph.edges().len())
+    }
+
     /// The clock whose moments reports carry.
     pub fn clock(&self) -> Clock {
         self.shared.clock

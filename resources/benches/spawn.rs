@@ -98,6 +98,7 @@ fn resource(cwd: Option<&str>) -> AnyResource {
         accounts: Accounts::default(),
         syncs: Syncs::default(),
         memory: Memory::at(PathBuf::from("/nonexistent")),
+        noop: false,
         protected: Vec::new(),
     });
     let mut params = Params::default();

@@ -316,6 +316,7 @@ pub(crate) fn test_host(directory: &Path) -> Arc<crate::Host> {
         accounts: crate::accounts::Accounts::default(),
         syncs: crate::syncs::Syncs::default(),
         memory: crate::memory::Memory::at(directory.join("memory")),
+        noop: false,
         protected: Vec::new(),
     })
 }

@@ -182,7 +182,7 @@ impl Resource for File {
     fn watch(&self, signal: &Signal) -> Result<Watch, Fault> {
         let desired = &*self.desired;
         // Not in check, which writes nothing; here a repair may follow at any time.
-        if !desired.slow {
+        if !desired.slow && !self.host.noop {
             strays::clean(&desired.parent);
         }
         let watch = |path, tree| match tree {

@@ -20,6 +20,8 @@ pub struct Host {
     pub syncs: Syncs,
     /// What resources remember over restarts.
     pub memory: Memory,
+    /// Nothing of this machine may be changed: not even what was left behind is cleaned away.
+    pub noop: bool,
     /// The state directory, the graph file: never removed, purged or replaced, nor is anything above them.
     pub protected: Vec<PathBuf>,
 }

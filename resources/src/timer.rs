@@ -38,6 +38,9 @@ resources:
     build,
 };
 
+/// Longer waits are mistakes, and too long for a clock to add.
+const INTERVAL_MAX: Duration = Duration::from_secs(10 * 366 * 86_400);
+
 #[derive(Debug, PartialEq)]
 struct Timer {
     interval: Duration,
@@ -105,7 +108,9 @@ async fn tick(every: Duration, anew: Anew, signal: Signal) -> Result<(), Fault> 
 fn build(params: &mut Params, _: &Context<'_>) -> Result<Built, Vec<Problem>> {
     let interval = params.seconds("interval").ok_or_else(|| vec![Problem::new("interval", "is required")])?;
     let interval = Duration::try_from_secs_f64(interval).ok().filter(|interval| !interval.is_zero());
-    let interval = interval.ok_or_else(|| vec![Problem::new("interval", "has to be more than 0 seconds")])?;
+    let interval = interval.filter(|interval| *interval <= INTERVAL_MAX);
+    let interval = interval
+        .ok_or_else(|| vec![Problem::new("interval", "has to be more than 0 seconds and at most ten years")])?;
     let resource = Arc::new(Timer { interval, anew: Anew::default() });
     Ok(Built { resource, facets: Facets::default(), warnings: Vec::new() })
 }

@@ -144,6 +144,7 @@ fn converge(scenario: &Scenario, root: &Path) {
         accounts: mgmt_resources::accounts::Accounts::new(),
         syncs: mgmt_resources::syncs::Syncs::new(),
         memory: Default::default(),
+        noop: false,
         protected: Vec::new(),
     });
     let managed = Arc::new(BTreeSet::new());

@@ -37,6 +37,7 @@ fn exec(directory: &Path, set: &[(&'static str, &str)]) -> AnyResource {
         accounts: Accounts::default(),
         syncs: Syncs::default(),
         memory: Memory::at(directory.join("memory")),
+        noop: false,
         protected: Vec::new(),
     });
     let mut params = Params::default();

@@ -28,7 +28,7 @@ pub(super) struct Shared {
 impl Answers for Shared {
     fn status(&self, all: bool) -> serde_json::Value {
         let snapshot = self.engine.snapshot();
-        let graph = self.engine.graph();
+        let (graph, vertices, edges) = self.engine.shape();
         let ago = |at: mgmt_engine::Moment| rfc3339(Clock::wall() - snapshot.now.since(at));
         let mut counts = serde_json::Map::new();
         for standing in Standing::ALL {
@@ -61,10 +61,10 @@ impl Answers for Shared {
             "pid": std::process::id(),
             "started": rfc3339(self.started),
             "graph": {
-                "name": graph.name(),
+                "name": graph,
                 "file": self.file,
-                "vertices": graph.vertices().len(),
-                "edges": graph.edges().len(),
+                "vertices": vertices,
+                "edges": edges,
                 "error": *self.graph_error.lock().unwrap_or_else(PoisonError::into_inner),
             },
             "converged": snapshot.converged,

@@ -279,7 +279,7 @@ impl<'a, 'd> Resources<'a, 'd> {
                 kept.push((declared, built));
             }
         }
-        self.rebuild_purging(&mut kept, problems);
+        self.rebuild_reaching(&mut kept, problems);
         for (Declared { id, node, meta, .. }, built) in kept {
             let added = graph.add(Vertex { id, resource: built.resource, meta });
             added.expect("ids that are there twice have been merged");
@@ -289,15 +289,15 @@ impl<'a, 'd> Resources<'a, 'd> {
         self.vertices
     }
 
-    /// Builds those that purge once more, now that it is known what they must leave alone.
-    fn rebuild_purging(&self, kept: &mut [(Declared<'d>, Built)], problems: &mut Problems) {
-        if kept.iter().all(|(_, built)| built.facets.purges.is_none()) {
+    /// Builds those that purge or fill a directory once more, now that it is known what they must leave alone.
+    fn rebuild_reaching(&self, kept: &mut [(Declared<'d>, Built)], problems: &mut Problems) {
+        if kept.iter().all(|(_, built)| reach(built).is_none()) {
             return;
         }
         let owned: BTreeSet<PathBuf> = kept.iter().filter_map(|(_, built)| built.facets.owns.clone()).collect();
         let filled: BTreeSet<PathBuf> = kept.iter().filter_map(|(_, built)| built.facets.fills.clone()).collect();
         for (declared, built) in kept {
-            let Some(root) = &built.facets.purges else { continue };
+            let Some(root) = reach(built) else { continue };
             let (managed, trees) = (Arc::new(below(&owned, root)), Arc::new(below(&filled, root)));
             declared.params = Params::default();
             if let Value::Map(pairs) = declared.node.value() {
@@ -318,6 +318,11 @@ impl<'a, 'd> Resources<'a, 'd> {
             }
         }
     }
+}
+
+/// The directory below which it writes or removes what other resources may manage.
+fn reach(built: &Built) -> Option<&PathBuf> {
+    built.facets.purges.as_ref().or(built.facets.fills.as_ref())
 }
 
 /// The paths below a directory, itself not included.

@@ -22,7 +22,7 @@ use crate::progress::Progress;
 pub fn run(args: args::Apply, progress: Progress, clock: Clock) -> Result<Exit, Failure> {
     // A place of its own: an agent may run beside it.
     let (source, home, options, state) = graph_source::stage(&args.source, &args.place, &args.common, Some("apply"))?;
-    let host = graph_source::host(&home, &source)?;
+    let host = graph_source::host(&home, &source, args.common.noop)?;
     batch::become_the_agent()?;
     let happened = Arc::new(Mutex::new(Vec::new()));
     let listener = if args.json { gather(&happened) } else { print(progress.clone()) };

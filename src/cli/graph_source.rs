@@ -70,11 +70,11 @@ pub fn stage(
     Ok((which, home, options, state))
 }
 
-/// This machine, for a run whose state is at `home`.
+/// This machine, for a run whose state is at `home`. With `noop`, nothing of it may be changed.
 ///
 /// # Errors
 /// The kernel gives us no inotify instance.
-pub fn host(home: &Home, source: &Source) -> Result<Arc<Host>, Failure> {
+pub fn host(home: &Home, source: &Source, noop: bool) -> Result<Arc<Host>, Failure> {
     let watches = Watches::start().map_err(|e| {
         let hint = "; raise fs.inotify.max_user_instances, or end some of the programs that watch files";
         Failure::new(Exit::Unavailable, format!("cannot watch files: {e}{hint}"))
@@ -90,6 +90,7 @@ pub fn host(home: &Home, source: &Source) -> Result<Arc<Host>, Failure> {
         accounts: Accounts::new(),
         syncs: Syncs::new(),
         memory: Memory::at(home.directory().join("memory")),
+        noop,
         protected,
     }))
 }

@@ -28,7 +28,7 @@ pub fn run(args: &args::Plan) -> Result<Exit, Failure> {
     let mut options = graph_source::options(&source, &home.hostname)?;
     options.strict = args.source.strict;
     options.no_autoedge = args.no_autoedges;
-    let host = graph_source::host(&home, &source)?;
+    let host = graph_source::host(&home, &source, true)?;
     let assembled = match &source {
         Source::File(path) => assemble::load(path, &options, KINDS, &host),
         Source::Empty => return Err(Failure::new(Exit::Usage, "there is nothing to plan in an empty graph")),

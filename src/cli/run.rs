@@ -26,7 +26,7 @@ pub fn run(args: args::Run, progress: Progress, clock: Clock) -> Result<Exit, Fa
         tracing::warn!("without effect here: --graphviz-filter; the file is in dot form, and no program is run on it");
     }
     let (source, home, options, state) = graph_source::stage(&args.source, &args.place, &args.common, None)?;
-    let host = graph_source::host(&home, &source)?;
+    let host = graph_source::host(&home, &source, args.common.noop)?;
     become_the_agent()?;
     let (converged, once) = when_to_end(args.converged_timeout, args.converger_timeout, args.converged_exit);
     let settings = Settings {

@@ -26,7 +26,7 @@ pub fn run(args: &args::Validate) -> Result<Exit, Failure> {
         options.strict = !args.no_strict;
         // Nothing of the state is read: validating needs no rights and leaves nothing behind.
         let home = Home { hostname: hostname.clone(), prefix: "/var/lib/mgmt".into() };
-        let host = graph_source::host(&home, &source)?;
+        let host = graph_source::host(&home, &source, true)?;
         let assembled = assemble::load(Path::new(file), &options, KINDS, &host);
         good &= assembled.graph.is_some();
         if !args.json {

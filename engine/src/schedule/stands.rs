@@ -60,6 +60,8 @@ impl Schedule {
             (Step::Pausing(_), _) => Standing::Retrying,
             (Step::Running(..) | Step::Queued(_) | Step::Parked, _) => Standing::Busy,
             (Step::Idle, State::Failed) => Standing::Failed,
+            // It failed with attempts left, which a drain took from it.
+            (Step::Idle, _) if vertex.fault.is_some() => Standing::Retrying,
             (Step::Idle, _) if vertex.blockers > 0 && vertex.wants_work() => {
                 if held {
                     Standing::Held

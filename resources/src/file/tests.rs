@@ -97,6 +97,7 @@ impl Bench {
             accounts: crate::accounts::Accounts::new(),
             syncs: crate::syncs::Syncs::new(),
             memory: Default::default(),
+            noop: false,
             protected: self.protected.clone(),
         });
         let (managed, trees) = (Arc::new(self.managed.clone()), Arc::new(self.trees.clone()));

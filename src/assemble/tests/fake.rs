@@ -17,6 +17,7 @@ pub(super) fn host() -> Arc<Host> {
         accounts: Default::default(),
         syncs: Default::default(),
         memory: Default::default(),
+        noop: false,
         protected: Vec::new(),
     })
 }

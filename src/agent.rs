@@ -310,6 +310,8 @@ impl Agent {
             tracing::warn!("the graph came from standard input: there is nothing to read again");
             return false;
         }
+        // Before it is read: an edit while it is read is an edit to be read.
+        self.edits.follow(&self.host);
         let assembled = tokio::task::block_in_place(|| load(&self.settings, &self.host));
         let error = match accept(assembled) {
             Ok(graph) => {

@@ -189,3 +189,27 @@ fn a_file_of_the_first_dialect_loads_as_it_is() {
     assert!(one.1 <= two.1 && two.1 <= three.1, "in order, unless it is midnight: {one:?} {two:?} {three:?}");
     assert_eq!(bench.read("mgmt"), bench.read("expect.txt"));
 }
+
+#[test]
+fn a_graph_behind_a_symbolic_link_is_read_when_it_is_edited() {
+    let graph = |text: &str| {
+        format!("graph: g\nresources:\n  file:\n  - {{name: a, path: a, content: {text}, state: exists}}\n")
+    };
+    let bench = Bench::new();
+    bench.write("one.yaml", graph("one"));
+    bench.write("two.yaml", graph("two"));
+    let point = |to: &str| {
+        std::os::unix::fs::symlink(to, bench.path("new")).unwrap();
+        fs::rename(bench.path("new"), bench.path("graph.yaml")).unwrap();
+    };
+    point("one.yaml");
+    let agent = bench.agent(["run", "graph.yaml"]);
+    wait_for("one", || fs::read_to_string(bench.path("a")).is_ok_and(|text| text == "one"));
+    bench.write("one.yaml", graph("more"));
+    wait_for("an edit of what the link leads to", || bench.read("a") == "more");
+    point("two.yaml");
+    wait_for("another link", || bench.read("a") == "two");
+    bench.write("two.yaml", graph("last"));
+    wait_for("an edit of what the other link leads to", || bench.read("a") == "last");
+    assert_eq!(agent.term(), 0);
+}

@@ -1,6 +1,6 @@
 //! Edits of the graph file: says when it may have changed, once they have settled.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,8 +18,11 @@ const SETTLE_ROUNDS_MAX: usize = 10;
 /// The edits of one file.
 pub(super) struct Edits {
     seen: Arc<Seen>,
-    /// Ends the watch.
+    file: Option<PathBuf>,
+    /// Ends the watch of the file's own name.
     _watch: Option<Guard>,
+    /// The same for the file that a symbolic link of that name leads to.
+    behind: Option<(PathBuf, Guard)>,
 }
 
 #[derive(Debug, Default)]
@@ -40,22 +43,38 @@ impl Sink for Seen {
 impl Edits {
     /// There will be none.
     pub(super) fn none() -> Self {
-        Self { seen: Arc::default(), _watch: None }
+        Self { seen: Arc::default(), file: None, _watch: None, behind: None }
     }
 
     /// Watches a file. If that cannot be done it is said, and there will be none.
     pub(super) fn of(host: &Host, path: &Path) -> Self {
-        let seen = Arc::new(Seen::default());
-        let sink: Arc<dyn Sink> = Arc::<Seen>::clone(&seen);
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let watch = match host.watches.path(&absolute, &Signal::elsewhere(sink, 0)) {
+        let mut edits = Self::none();
+        edits._watch = edits.watch(host, &absolute);
+        edits.file = Some(absolute);
+        edits.follow(host);
+        edits
+    }
+
+    /// Watches the file that the name leads to now. Call it again after each edit, which may have changed the link.
+    pub(super) fn follow(&mut self, host: &Host) {
+        let Some(file) = &self.file else { return };
+        // Where nothing stands there is nothing to follow; the name itself is watched.
+        let behind = std::fs::canonicalize(file).ok().filter(|behind| behind != file);
+        if behind.as_ref() != self.behind.as_ref().map(|(path, _)| path) {
+            self.behind = behind.and_then(|path| Some((path.clone(), self.watch(host, &path)?)));
+        }
+    }
+
+    fn watch(&self, host: &Host, path: &Path) -> Option<Guard> {
+        let sink: Arc<dyn Sink> = Arc::<Seen>::clone(&self.seen);
+        match host.watches.path(path, &Signal::elsewhere(sink, 0)) {
             Ok(guard) => Some(guard),
             Err(fault) => {
                 tracing::warn!("the graph file is not watched: {fault}; use HUP after an edit");
                 None
             }
-        };
-        Self { seen, _watch: watch }
+        }
     }
 
     /// Waits for the next edit. Cancel safe.

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use mgmt::assemble::{self, Options};
 use mgmt_resources::watches::Watches;
@@ -13,9 +13,15 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// One for all tests: each instance takes one of the few (128) that a user may have, and closes in its own time.
+fn watches() -> Watches {
+    static WATCHES: OnceLock<Watches> = OnceLock::new();
+    WATCHES.get_or_init(|| Watches::start().expect("the tests need an inotify instance")).clone()
+}
+
 fn host() -> Arc<Host> {
     Arc::new(Host {
-        watches: Watches::start().expect("the tests need an inotify instance"),
+        watches: watches(),
         accounts: Default::default(),
         syncs: Default::default(),
         memory: Default::default(),

@@ -18,7 +18,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use mgmt::assemble::{self, Options};
@@ -169,9 +169,15 @@ fn usable(seed: u64, root: &Path) -> Pair {
         .expect("most pairs are usable")
 }
 
+/// One for all tests: each instance takes one of the few (128) that a user may have, and closes in its own time.
+fn watches() -> Watches {
+    static WATCHES: OnceLock<Watches> = OnceLock::new();
+    WATCHES.get_or_init(|| Watches::start().expect("the tests need an inotify instance")).clone()
+}
+
 fn assembled(pair: &Pair, root: &Path) -> Option<Graph> {
     let host = Arc::new(Host {
-        watches: Watches::start().unwrap(),
+        watches: watches(),
         accounts: Accounts::new(),
         syncs: Syncs::new(),
         memory: Memory::at(root.join("memory")),

@@ -79,6 +79,16 @@ impl Drop for Guard {
     }
 }
 
+#[cfg(test)]
+impl Watches {
+    /// One for all tests that only need some: each instance takes one of the few (128) that a user may have, and closes
+    /// in its own time.
+    pub(crate) fn shared() -> Self {
+        static SHARED: std::sync::OnceLock<Watches> = std::sync::OnceLock::new();
+        SHARED.get_or_init(|| Self::start().expect("the tests need an inotify instance")).clone()
+    }
+}
+
 impl Watches {
     /// Opens the instance and starts its reader thread.
     ///

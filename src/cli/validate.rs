@@ -18,15 +18,16 @@ use crate::state::{Home, hostname};
 /// Output cannot be written.
 pub fn run(args: &args::Validate) -> Result<Exit, Failure> {
     let hostname = hostname(args.hostname.as_deref())?;
+    // Nothing of the state is read: validating needs no rights and leaves nothing behind. One host serves all files,
+    // because a user may have only so many inotify instances.
+    let home = Home { hostname: hostname.clone(), prefix: "/var/lib/mgmt".into() };
+    let host = graph_source::host(&home, &Source::Empty, true)?;
     let mut reports = Vec::new();
     let mut good = true;
     for file in &args.files {
         let source = Source::File(file.into());
         let mut options = graph_source::options(&source, &hostname)?;
         options.strict = !args.no_strict;
-        // Nothing of the state is read: validating needs no rights and leaves nothing behind.
-        let home = Home { hostname: hostname.clone(), prefix: "/var/lib/mgmt".into() };
-        let host = graph_source::host(&home, &source, true)?;
         let assembled = assemble::load(Path::new(file), &options, KINDS, &host);
         good &= assembled.graph.is_some();
         if !args.json {

@@ -93,7 +93,7 @@ impl Bench {
             );
         }
         let host = Arc::new(Host {
-            watches: crate::watches::Watches::start().unwrap(),
+            watches: crate::watches::Watches::shared(),
             accounts: crate::accounts::Accounts::new(),
             syncs: crate::syncs::Syncs::new(),
             memory: Default::default(),

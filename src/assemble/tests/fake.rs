@@ -3,17 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use mgmt_engine::resource::{Applied, Check, Drift, Fault, Look, Resource, Work};
 use mgmt_resources::kind::{Anchor, Built, Context, Facets, Field, Params, Problem, Shape, Value, normal};
 use mgmt_resources::watches::Watches;
 use mgmt_resources::{Host, KindInfo, noop};
 
+/// One for all tests: each instance takes one of the few (128) that a user may have, and closes in its own time.
+fn watches() -> Watches {
+    static WATCHES: OnceLock<Watches> = OnceLock::new();
+    WATCHES.get_or_init(|| Watches::start().expect("the tests need an inotify instance")).clone()
+}
+
 /// This machine. The one place that knows how a host is made.
 pub(super) fn host() -> Arc<Host> {
     Arc::new(Host {
-        watches: Watches::start().expect("the tests need an inotify instance"),
+        watches: watches(),
         accounts: Default::default(),
         syncs: Default::default(),
         memory: Default::default(),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::scratch::Scratch;
+use crate::wait::until;
 
 /// The kinds there are, with the smallest image that mkfs accepts or a test needs, in MiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +55,14 @@ impl Mount {
 
     pub(crate) fn read_only(&self, yes: bool) {
         let how = if yes { "remount,ro" } else { "remount,rw" };
-        run("mount", &["-o", how, self.0.to_str().unwrap()]);
+        // Busy for as long as anybody has a file open for writing there: a child that another test is just starting has
+        // ours until it executes its program.
+        until("the file system lets itself be remounted", || {
+            let output = Command::new("mount").args(["-o", how]).arg(&self.0).output().unwrap();
+            let busy = String::from_utf8_lossy(&output.stderr).contains("busy");
+            assert!(output.status.success() || busy, "{output:?}");
+            output.status.success()
+        });
     }
 }
 

@@ -111,6 +111,19 @@ impl Agent {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Stops it where it stands, and returns when all its threads have. A thread on another processor runs on for an
+    /// instant after the signal: what happens in that instant it would still see.
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let stopped = |status: String| status.lines().any(|line| line.starts_with("State:\tT"));
+        wait::until("all its threads stand still", || {
+            let mut tasks = std::fs::read_dir(&tasks).unwrap();
+            // A thread that ended in between has nothing to stop.
+            tasks.all(|task| std::fs::read_to_string(task.unwrap().path().join("status")).map_or(true, stopped))
+        });
+    }
+
     /// Asks it to end, and gives its exit code.
     pub(crate) fn stop(mut self) -> i32 {
         self.signal(Signal::TERM);

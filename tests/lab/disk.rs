@@ -56,7 +56,7 @@ impl Mount {
     pub(crate) fn read_only(&self, yes: bool) {
         let how = if yes { "remount,ro" } else { "remount,rw" };
         // Busy for as long as anybody has a file open for writing there: a child that another test is just starting has
-        // ours until it executes its program.
+        // ours until it executes its program. Whoever pauses an agent first does so when it is idle.
         until("the file system lets itself be remounted", || {
             let output = Command::new("mount").args(["-o", how]).arg(&self.0).output().unwrap();
             let busy = String::from_utf8_lossy(&output.stderr).contains("busy");

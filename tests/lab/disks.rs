@@ -108,7 +108,7 @@ fn a_read_only_disk_would_fail_and_fails_until_it_can_be_written() {
     scratch.apply(&graph).expect(0);
     // Read-only while it runs, as after an error of the medium; the drift came first.
     let agent = Agent::converged(&scratch, &graph);
-    agent.signal(Signal::STOP);
+    agent.pause();
     fs::write(&path, "bad\n").unwrap();
     disk.read_only(true);
     agent.signal(Signal::CONT);

@@ -57,7 +57,7 @@ fn twenty_thousand_files_spoilt_at_once_overflow_the_queue_and_are_all_repaired(
     assert!(changes >= 2 * FILES as u64, "{changes} changes");
     // A program that cannot keep up, as far as the kernel sees: it is stopped while all of it happens.
     let before = agent.figure("/watches/overflows");
-    agent.signal(Signal::STOP);
+    agent.pause();
     (0..=queue / FILES).for_each(|_| spoil(memory.path()));
     let start = Instant::now();
     agent.signal(Signal::CONT);

@@ -7,8 +7,19 @@ use std::fs;
 use std::path::PathBuf;
 
 /// What may lie at the top, besides files that start with a dot.
-const TOP: [&str; 9] =
-    ["Cargo.toml", "Cargo.lock", "README.md", "benches", "docs", "engine", "examples", "resources", "src"];
+const TOP: [&str; 11] = [
+    "Cargo.toml",
+    "Cargo.lock",
+    "README.md",
+    "benches",
+    "consensus",
+    "docs",
+    "engine",
+    "examples",
+    "resources",
+    "src",
+    "store",
+];
 const TOP_TOO: [&str; 2] = ["tests", "target"];
 
 /// Lines of a file, without its unit tests.

@@ -1,0 +1,3 @@
+//! The whole group in one thread, from a seed.
+
+fn main() {}

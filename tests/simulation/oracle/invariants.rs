@@ -1,0 +1,86 @@
+//! What must hold at every moment, whatever fails: one file each, with where it comes from. They are fed what is
+//! sighted as it happens, so that a violation is said at the moment it comes to light.
+
+pub(crate) mod applied_alike;
+pub(crate) mod committed_is_kept;
+pub(crate) mod live_quorum;
+pub(crate) mod one_incarnation_an_id;
+pub(crate) mod one_leader_a_term;
+pub(crate) mod one_step_at_a_time;
+pub(crate) mod promoted_are_caught_up;
+pub(crate) mod votes_stand;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Verdict;
+use super::history::Index;
+
+/// Who somebody is in the log.
+pub(crate) type Id = u64;
+/// A term.
+pub(crate) type Term = u64;
+
+/// Something that was seen from outside, where no host could hide it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Sighting {
+    /// Somebody says that he leads, with a log up to here.
+    Leads { id: Id, term: Term, last: Index },
+    /// Somebody gave his vote to another one: this answer left his host.
+    Granted { voter: Id, term: Term, candidate: Id },
+    /// A vote stands on this host: the highest term it speaks in.
+    Speaks { id: Id, incarnation: u128, term: Term },
+    /// A host applied an entry; hashes of it and of what it answered. A life is one start of the process.
+    Applied { host: usize, life: u64, index: Index, entry: u64, outcome: u64 },
+    /// A host took over a snapshot up to here.
+    Installed { host: usize, life: u64, index: Index },
+    /// The state of a host at a revision.
+    State { host: usize, index: Index, digest: u64 },
+    /// A leader changed the membership: from these sets of voters to those.
+    Step(Step),
+    /// A change of the membership is committed.
+    Settled { index: Index },
+}
+
+/// A change of the membership, with what only the world knows about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// Where in the log.
+    pub(crate) index: Index,
+    /// The term it was made in.
+    pub(crate) term: Term,
+    /// Sets of voters before.
+    pub(crate) old: Vec<BTreeSet<Id>>,
+    /// Sets of voters from now on: two while it is joint.
+    pub(crate) new: Vec<BTreeSet<Id>>,
+    /// Who of all runs and is reached by the leader.
+    pub(crate) alive: BTreeSet<Id>,
+    /// How many entries the logs of the new voters are behind, as far as they live.
+    pub(crate) behind: BTreeMap<Id, u64>,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct Invariants {
+    one_leader_a_term: one_leader_a_term::OneLeaderATerm,
+    votes_stand: votes_stand::VotesStand,
+    applied_alike: applied_alike::AppliedAlike,
+    committed_is_kept: committed_is_kept::CommittedIsKept,
+    one_incarnation_an_id: one_incarnation_an_id::OneIncarnationAnId,
+    live_quorum: live_quorum::LiveQuorum,
+    one_step_at_a_time: one_step_at_a_time::OneStepAtATime,
+    promoted_are_caught_up: promoted_are_caught_up::PromotedAreCaughtUp,
+}
+
+impl Invariants {
+    /// Takes in what was sighted.
+    pub(crate) fn see(&mut self, sighting: &Sighting) -> Verdict {
+        self.one_leader_a_term.see(sighting)?;
+        self.votes_stand.see(sighting)?;
+        self.applied_alike.see(sighting)?;
+        self.committed_is_kept.see(sighting)?;
+        self.one_incarnation_an_id.see(sighting)?;
+        self.live_quorum.see(sighting)?;
+        self.one_step_at_a_time.see(sighting)?;
+        self.promoted_are_caught_up.see(sighting)
+    }
+}

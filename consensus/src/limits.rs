@@ -14,3 +14,15 @@ pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 256 << 10;
 pub const RAFT_MEMBERS_MAX: usize = 32;
 /// A host's name.
 pub const HOST_NAME_BYTES_MAX: usize = 253;
+/// Members in one membership that is read: what decoding may cost. How many there may be is [`RAFT_MEMBERS_MAX`].
+pub const MEMBERS_MAX: usize = 1024;
+/// Sets of voters in one membership: two while they change; more only where a change was cut short by another.
+pub const CONFIGS_MAX: usize = 8;
+/// What describes a snapshot: the largest membership, and some more.
+pub const META_BYTES_MAX: usize = 512 << 10;
+/// Words that explain a refusal to people.
+pub const WHY_BYTES_MAX: usize = 1024;
+/// Parts of a zone, as in `continent/city/room/rack`.
+pub const ZONE_DEPTH_MAX: usize = 8;
+/// A part of a zone.
+pub const ZONE_BYTES_MAX: usize = 64;

@@ -1,0 +1,1 @@
+//! Round trips, golden files, and what is refused.

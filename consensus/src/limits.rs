@@ -1,5 +1,7 @@
 //! Every bound of this crate, with its reason.
 
+use std::time::Duration;
+
 /// A command in the log. The store's transactions are at most 1 MiB; the rest is for what surrounds them.
 pub const COMMAND_BYTES_MAX: usize = (1 << 20) + (64 << 10);
 /// A message between two members: some commands, or one of the largest.
@@ -26,6 +28,8 @@ pub const MEMBERS_MAX: usize = 1024;
 pub const CONFIGS_MAX: usize = 8;
 /// What describes a snapshot: the largest membership, and some more.
 pub const META_BYTES_MAX: usize = 512 << 10;
+/// The longest a caller may wait for the group: what claims more is taken for this much.
+pub const DEADLINE_MAX: Duration = Duration::from_secs(600);
 /// Words that explain a refusal to people.
 pub const WHY_BYTES_MAX: usize = 1024;
 /// Parts of a zone, as in `continent/city/room/rack`.

@@ -55,7 +55,7 @@ pub enum Request {
     Propose {
         /// What to put there.
         command: Bytes,
-        /// How long the caller waits; whole milliseconds.
+        /// How long the caller waits: whole milliseconds, at most [`DEADLINE_MAX`](crate::limits::DEADLINE_MAX).
         deadline: Duration,
     },
     /// To the leader: up to where must a replica have applied, to know all that is committed by now? →

@@ -9,6 +9,7 @@ use super::super::message::{Append, Ballot, Request, Transfer};
 use super::super::raw::{Raw, list};
 use super::{EntryV1, LogIdV1, SnapshotMetaV1, VoteV1};
 use crate::identity::{Incarnation, PeerId};
+use crate::limits::DEADLINE_MAX;
 
 /// New ones at the end only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -106,7 +107,7 @@ impl From<&Request> for RequestV1 {
             Request::SnapshotEnd { transfer, bytes } => Self::SnapshotEnd { transfer: *transfer, bytes: *bytes },
             Request::Propose { command, deadline } => Self::Propose {
                 command: Raw(command.clone()),
-                deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
+                deadline_ms: u64::try_from((*deadline).min(DEADLINE_MAX).as_millis()).expect("minutes, at most"),
             },
             Request::ReadIndex => Self::ReadIndex,
             Request::Admit { peer, incarnation, host, replaces } => {
@@ -144,7 +145,7 @@ impl TryFrom<RequestV1> for Request {
             }
             RequestV1::SnapshotEnd { transfer, bytes } => Self::SnapshotEnd { transfer, bytes },
             RequestV1::Propose { command: Raw(command), deadline_ms } => {
-                Self::Propose { command, deadline: Duration::from_millis(deadline_ms) }
+                Self::Propose { command, deadline: Duration::from_millis(deadline_ms).min(DEADLINE_MAX) }
             }
             RequestV1::ReadIndex => Self::ReadIndex,
             RequestV1::Admit { peer, incarnation, host, replaces } => {

@@ -36,3 +36,11 @@ drawn! {
     /// One life of a peer's directory. A directory that was lost and made anew is another one.
     Incarnation
 }
+/// STUB
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity { /// STUB
+ pub cluster: ClusterId, /// STUB
+ pub peer: PeerId, /// STUB
+ pub raft_id: crate::types::RaftId, /// STUB
+ pub incarnation: Incarnation, /// STUB
+ pub host: String }

@@ -9,6 +9,7 @@ use super::super::message::{Append, Ballot, Request, Transfer};
 use super::super::raw::{Raw, list};
 use super::{EntryV1, LogIdV1, SnapshotMetaV1, VoteV1};
 use crate::identity::{Incarnation, PeerId};
+use crate::limits::DEADLINE_MAX;
 
 /// New ones at the end only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,7 +42,6 @@ pub(in crate::wire) enum RequestV1 {
     SnapshotEnd {
         transfer: u64,
         bytes: u64,
-        checksum: u32,
     },
     Propose {
         command: Raw,
@@ -55,6 +55,12 @@ pub(in crate::wire) enum RequestV1 {
         replaces: Option<u64>,
     },
     Standing,
+    Enter {
+        raft_id: u64,
+        peer: u128,
+        incarnation: u128,
+        host: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,18 +104,19 @@ impl From<&Request> for RequestV1 {
             Request::SnapshotChunk { transfer, offset, piece } => {
                 Self::SnapshotChunk { transfer: *transfer, offset: *offset, piece: Raw(piece.clone()) }
             }
-            Request::SnapshotEnd { transfer, bytes, checksum } => {
-                Self::SnapshotEnd { transfer: *transfer, bytes: *bytes, checksum: *checksum }
-            }
+            Request::SnapshotEnd { transfer, bytes } => Self::SnapshotEnd { transfer: *transfer, bytes: *bytes },
             Request::Propose { command, deadline } => Self::Propose {
                 command: Raw(command.clone()),
-                deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
+                deadline_ms: u64::try_from((*deadline).min(DEADLINE_MAX).as_millis()).expect("minutes, at most"),
             },
             Request::ReadIndex => Self::ReadIndex,
             Request::Admit { peer, incarnation, host, replaces } => {
                 Self::Admit { peer: peer.0, incarnation: incarnation.0, host: host.clone(), replaces: *replaces }
             }
             Request::Standing => Self::Standing,
+            Request::Enter { raft_id, peer, incarnation, host } => {
+                Self::Enter { raft_id: *raft_id, peer: peer.0, incarnation: incarnation.0, host: host.clone() }
+            }
         }
     }
 }
@@ -136,15 +143,18 @@ impl TryFrom<RequestV1> for Request {
             RequestV1::SnapshotChunk { transfer, offset, piece: Raw(piece) } => {
                 Self::SnapshotChunk { transfer, offset, piece }
             }
-            RequestV1::SnapshotEnd { transfer, bytes, checksum } => Self::SnapshotEnd { transfer, bytes, checksum },
+            RequestV1::SnapshotEnd { transfer, bytes } => Self::SnapshotEnd { transfer, bytes },
             RequestV1::Propose { command: Raw(command), deadline_ms } => {
-                Self::Propose { command, deadline: Duration::from_millis(deadline_ms) }
+                Self::Propose { command, deadline: Duration::from_millis(deadline_ms).min(DEADLINE_MAX) }
             }
             RequestV1::ReadIndex => Self::ReadIndex,
             RequestV1::Admit { peer, incarnation, host, replaces } => {
                 Self::Admit { peer: PeerId(peer), incarnation: Incarnation(incarnation), host, replaces }
             }
             RequestV1::Standing => Self::Standing,
+            RequestV1::Enter { raft_id, peer, incarnation, host } => {
+                Self::Enter { raft_id, peer: PeerId(peer), incarnation: Incarnation(incarnation), host }
+            }
         })
     }
 }

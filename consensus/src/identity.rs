@@ -38,9 +38,15 @@ drawn! {
 }
 /// STUB
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity { /// STUB
- pub cluster: ClusterId, /// STUB
- pub peer: PeerId, /// STUB
- pub raft_id: crate::types::RaftId, /// STUB
- pub incarnation: Incarnation, /// STUB
- pub host: String }
+pub struct Identity {
+    /// STUB
+    pub cluster: ClusterId,
+    /// STUB
+    pub peer: PeerId,
+    /// STUB
+    pub raft_id: crate::types::RaftId,
+    /// STUB
+    pub incarnation: Incarnation,
+    /// STUB
+    pub host: String,
+}

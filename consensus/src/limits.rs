@@ -14,3 +14,5 @@ pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 256 << 10;
 pub const RAFT_MEMBERS_MAX: usize = 32;
 /// A host's name.
 pub const HOST_NAME_BYTES_MAX: usize = 253;
+/// The file in which a peer remembers who it is: a few lines, of which the host name is the longest.
+pub const IDENTITY_BYTES_MAX: usize = 4096;

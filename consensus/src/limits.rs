@@ -36,3 +36,5 @@ pub const WHY_BYTES_MAX: usize = 1024;
 pub const ZONE_DEPTH_MAX: usize = 8;
 /// A part of a zone.
 pub const ZONE_BYTES_MAX: usize = 64;
+/// The file in which a peer remembers who it is: a few lines, of which the host name is the longest.
+pub const IDENTITY_BYTES_MAX: usize = 4096;

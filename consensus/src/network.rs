@@ -10,10 +10,8 @@ use bytes::Bytes;
 use futures_util::future::{Either, select};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
 use openraft::raft::{TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse};
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
-};
 use openraft::type_config::alias::SnapshotOf;
 
 use crate::ground::Ground;
@@ -177,8 +175,7 @@ impl<G: Ground> RaftNetworkV2<Group<G>> for Link<G> {
         let all = entries.len();
         entries.truncate(fitting(&entries));
         let sent = (entries.len() < all).then(|| entries.last().map(|entry| entry.log_id));
-        let append =
-            Append { vote: request.vote, prev: request.prev_log_id, entries, commit: request.leader_commit };
+        let append = Append { vote: request.vote, prev: request.prev_log_id, entries, commit: request.leader_commit };
         match self.ask(lane, &Request::Append(append), deadline).await {
             Ok(Answer::Append(Appended::All)) => Ok(match sent {
                 None => AppendEntriesResponse::Success,
@@ -228,11 +225,8 @@ impl<G: Ground> RaftNetworkV2<Group<G>> for Link<G> {
         request: TransferLeaderRequest<Group<G>>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Group<G>>, Rpc<G>> {
-        let transfer = Transfer {
-            from: *request.from_leader(),
-            to: *request.to_node_id(),
-            last: request.last_log_id().copied(),
-        };
+        let transfer =
+            Transfer { from: *request.from_leader(), to: *request.to_node_id(), last: request.last_log_id().copied() };
         match self.ask(Lane::Control, &Request::Transfer(transfer), option.hard_ttl()).await {
             Ok(Answer::Transfer(Transferred::Accepted)) => Ok(Ok(())),
             Ok(Answer::Transfer(Transferred::VoteChanged { expected, actual })) => {

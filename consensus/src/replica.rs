@@ -299,9 +299,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
     async fn propose_here(&self, command: Bytes, deadline: Duration) -> Answer {
         let written = Runtime::<G>::timeout(deadline, self.0.raft.client_write(Blob(command))).await;
         match written {
-            Ok(Ok(response)) => {
-                Answer::Proposed { index: response.log_id.index, outcome: response.data.0 }
-            }
+            Ok(Ok(response)) => Answer::Proposed { index: response.log_id.index, outcome: response.data.0 },
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => not_here(&forward).into(),
             Ok(Err(error)) => Answer::Unknown { why: error.to_string() },
             Err(_) => Answer::Unknown { why: "the leader has not finished it in time".to_owned() },
@@ -369,7 +367,9 @@ impl<G: Ground, M: Machine> Replica<G, M> {
 fn not_here<G: Ground>(forward: &ForwardToLeader<Group<G>>) -> Refusal {
     match (forward.leader_id, &forward.leader_node) {
         (Some(raft_id), Some(member)) => Refusal::NotLeader(Some(Leader { raft_id, peer: member.peer })),
-        _ if forward.reason == ForwardReason::LeaseExpired => Refusal::Unavailable("no quorum has confirmed it".to_owned()),
+        _ if forward.reason == ForwardReason::LeaseExpired => {
+            Refusal::Unavailable("no quorum has confirmed it".to_owned())
+        }
         _ => Refusal::NotLeader(None),
     }
 }

@@ -53,11 +53,12 @@ pub struct Seat {
     pub profile: Profile,
 }
 
-/// What a member says of itself, or others have laid down for it. Of whom nothing is known is not eligible.
+/// What a member says of itself, or others have laid down for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Profile {
-    /// It may be a master: its certificate, its version and its kind (a batch run never is) allow it.
-    pub eligible: bool,
+    /// It may be a master: its certificate, its version and its kind (a batch run never is) allow it. While nobody
+    /// knows, a learner stays one and a master too.
+    pub eligible: Option<bool>,
     /// Somebody would like it to be one.
     pub prefer: bool,
     /// Where it stands, from the largest place to the smallest. Nothing known: a place of its own.

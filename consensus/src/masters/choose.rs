@@ -46,6 +46,7 @@ pub fn choose(census: &Census, policy: &Policy) -> Option<Step> {
     }
     choice
         .hand_over()
+        .or_else(|| choice.excess())
         .or_else(|| choice.replace())
         .or_else(|| choice.grow())
         .or_else(|| choice.shrink())
@@ -147,16 +148,19 @@ impl<'a> Choice<'a> {
         self.transfer(self.heir(self.voters)?, why)
     }
 
-    /// The fittest of these to lead.
+    /// The fittest of these to lead. One that may not be a master may still lead until it is one no more.
     fn heir(&self, of: &BTreeSet<RaftId>) -> Option<RaftId> {
         let fit = |id: &RaftId| {
-            let seat = self.seat(*id).filter(|seat| seat.alive_ms.is_some() && seat.slow_ms.is_none());
-            seat.is_some_and(|seat| {
-                near(seat, self.policy) && trouble(Some(seat), self.policy).is_none() && !seat.profile.disk_low
-            })
+            let seat = self.seat(*id).filter(|seat| seat.slow_ms.is_none() && !seat.profile.disk_low)?;
+            let able = seat.alive_ms.is_some() && near(seat, self.policy);
+            match trouble(Some(seat), self.policy).filter(|_| able) {
+                None if able => Some((false, *id)),
+                Some(Trouble::NotEligible) => Some((true, *id)),
+                _ => None,
+            }
         };
-        let others = self.voters.intersection(of).copied().filter(|id| *id != self.census.me);
-        others.filter(fit).min_by_key(|id| rank(self.census, *id))
+        let others = self.voters.intersection(of).filter(|id| **id != self.census.me);
+        others.filter_map(fit).min_by_key(|(barred, id)| (*barred, rank(self.census, *id))).map(|(_, id)| id)
     }
 
     fn transfer(&self, to: RaftId, why: String) -> Option<Step> {
@@ -216,6 +220,11 @@ impl<'a> Choice<'a> {
         self.checked(Deed::Grow { enter }, voters, why)
     }
 
+    /// More than anybody wants: then nobody needs to be replaced first.
+    fn excess(&self) -> Option<Step> {
+        if self.voters.len() > odd(self.census.ideal) { self.shrink() } else { None }
+    }
+
     /// To the next odd number below, the worst first.
     fn shrink(&self) -> Option<Step> {
         let now = self.voters.len();
@@ -265,7 +274,7 @@ impl<'a> Choice<'a> {
     fn someone_is_coming(&self) -> bool {
         let stable = self.policy.stable(self.voters.len());
         self.census.learners().any(|(_, seat)| {
-            let wanted = seat.profile.eligible && !seat.profile.draining && !seat.profile.disk_low;
+            let wanted = seat.profile.eligible == Some(true) && !seat.profile.draining && !seat.profile.disk_low;
             wanted && !seat.profile.lost_data && seat.alive_ms.is_some() && seat.known_ms < 2 * stable
         })
     }
@@ -281,7 +290,7 @@ impl<'a> Choice<'a> {
         (
             count(&|_, seat| seat.profile.draining || seat.profile.lost_data),
             count(&|id, _| !live(self.census, id, self.policy)),
-            count(&|_, seat| !seat.profile.eligible || seat.profile.disk_low || slow(seat, self.policy)),
+            count(&|_, seat| seat.profile.eligible == Some(false) || seat.profile.disk_low || slow(seat, self.policy)),
         )
     }
 

@@ -5,6 +5,7 @@ use super::choose::{Choice, Waits, ready};
 use super::policy::Policy;
 use super::safe::Unsafe;
 use super::standing::live;
+use super::step::Step;
 use crate::types::RaftId;
 
 /// Why a member may not leave now.
@@ -61,7 +62,8 @@ pub fn may_leave(census: &Census, policy: &Policy, id: RaftId) -> Result<(), Ref
     }
     // A leader that has just failed to hand over may still try again.
     without.transfer_ms = None;
-    if Choice::departure(&without, policy).is_some() {
+    let gone = |step: Step| !step.deed.changes_membership() || !step.voters.contains(&id);
+    if Choice::departure(&without, policy).is_some_and(gone) {
         return Ok(());
     }
     let others = census.voters().iter().filter(|other| **other != id);

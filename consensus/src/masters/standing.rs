@@ -87,7 +87,7 @@ pub(super) fn passed(seat: &Seat, voters: usize, policy: &Policy) -> Option<Pass
     Some(match seat.alive_ms {
         _ if seat.profile.lost_data => Passed::LostData,
         _ if seat.profile.draining => Passed::Draining,
-        _ if !seat.profile.eligible => Passed::NotEligible,
+        _ if seat.profile.eligible != Some(true) => Passed::NotEligible,
         _ if seat.profile.disk_low => Passed::DiskLow,
         _ if slow(seat, policy) => Passed::DiskSlow,
         None => Passed::Silent(seat.silent_ms),
@@ -106,7 +106,7 @@ pub(super) fn trouble(seat: Option<&Seat>, policy: &Policy) -> Option<Trouble> {
         _ if seat.profile.draining => Trouble::Draining,
         _ if seat.profile.lost_data => Trouble::LostData,
         _ if seat.silent_ms >= policy.failed_ms => Trouble::Failed(Reverse(seat.silent_ms)),
-        _ if !seat.profile.eligible => Trouble::NotEligible,
+        _ if seat.profile.eligible == Some(false) => Trouble::NotEligible,
         _ => return None,
     })
 }

@@ -150,7 +150,9 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         let written = Runtime::<G>::timeout(CHANGE_DEADLINE, self.0.raft.write_blank()).await;
         match written {
             Ok(Ok(response)) => self.reserved(response.log_id.index),
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => super::not_here(&forward).into(),
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => {
+                super::not_here(&forward).into()
+            }
             Ok(Err(error)) => Answer::Unavailable { why: error.to_string() },
             Err(_) => Answer::Unavailable { why: "the reservation was not committed in time".to_owned() },
         }
@@ -183,8 +185,11 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         }
         let decided_on = standing.membership.log_id().as_ref().map(|id| id.index);
         let nodes = BTreeMap::from([(raft_id, member.clone())]);
-        let change =
-            if members.contains_key(&raft_id) { ChangeMembers::SetNodes(nodes) } else { ChangeMembers::AddNodes(nodes) };
+        let change = if members.contains_key(&raft_id) {
+            ChangeMembers::SetNodes(nodes)
+        } else {
+            ChangeMembers::AddNodes(nodes)
+        };
         match self.change(change, decided_on).await {
             Ok(()) => self.admitted(raft_id),
             Err(ChangeError::NotLeader) => Answer::NotLeader { leader: None },

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use openraft::AsyncRuntime;
 use openraft::async_runtime::WatchReceiver as _;
-use openraft::raft::{TransferLeaderError, TransferLeaderRequest};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
+use openraft::raft::{TransferLeaderError, TransferLeaderRequest};
 
 use super::{Replica, Runtime};
 use crate::gate;
@@ -66,12 +66,21 @@ impl<G: Ground, M: Machine> Replica<G, M> {
     }
 
     /// Is it heard? Whoever is no member yet may only ask how things stand and to be taken in.
-    fn may(&self, envelope: &Envelope, sender: crate::identity::PeerId, request: &Request) -> Result<(), gate::Refusal> {
+    fn may(
+        &self,
+        envelope: &Envelope,
+        sender: crate::identity::PeerId,
+        request: &Request,
+    ) -> Result<(), gate::Refusal> {
         let same = envelope.cluster == self.0.identity.cluster;
         match request {
             Request::Standing => Ok(()),
             Request::Admit { peer, .. } | Request::Enter { peer, .. } if same => {
-                if *peer == sender { Ok(()) } else { Err(gate::Refusal::Impostor(envelope.from)) }
+                if *peer == sender {
+                    Ok(())
+                } else {
+                    Err(gate::Refusal::Impostor(envelope.from))
+                }
             }
             _ => {
                 let metrics = self.0.raft.server_metrics();
@@ -134,14 +143,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
     }
 
     /// A snapshot is offered: goes on with one that stopped, or begins.
-    async fn offered(
-        &self,
-        from: RaftId,
-        transfer: u64,
-        vote: Vote,
-        meta: SnapshotMeta,
-        bytes: u64,
-    ) -> Option<Answer> {
+    async fn offered(&self, from: RaftId, transfer: u64, vote: Vote, meta: SnapshotMeta, bytes: u64) -> Option<Answer> {
         let mut place = self.0.incoming.lock().await;
         let incoming = match place.take() {
             Some(stopped) if stopped.incoming.is(&meta, bytes) => stopped.incoming,

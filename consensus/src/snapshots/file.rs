@@ -15,7 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::disk::{Disk, DiskFile};
-use crate::limits::{SNAPSHOT_CHUNK_BYTES_MAX, META_BYTES_MAX};
+use crate::limits::{META_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
 use crate::machine::Frozen;
 use crate::types::SnapshotMeta;
 use crate::wire;

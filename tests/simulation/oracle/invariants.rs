@@ -23,12 +23,12 @@ pub(crate) type Term = u64;
 /// Something that was seen from outside, where no host could hide it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Sighting {
-    /// Somebody says that he leads, with a log up to here.
-    Leads { id: Id, term: Term, last: Index },
+    /// Somebody says that he leads, with a log up to here if that was seen too.
+    Leads { id: Id, term: Term, last: Option<Index> },
     /// Somebody gave his vote to another one: this answer left his host.
     Granted { voter: Id, term: Term, candidate: Id },
-    /// A vote stands on this host: the highest term it speaks in.
-    Speaks { id: Id, incarnation: u128, term: Term },
+    /// Somebody speaks under an id; perhaps in a term of his own: as a candidate, or from what he found on his disk.
+    Speaks { id: Id, incarnation: u128, term: Option<Term> },
     /// A host applied an entry; hashes of it and of what it answered. A life is one start of the process.
     Applied { host: usize, life: u64, index: Index, entry: u64, outcome: u64 },
     /// A host took over a snapshot up to here.

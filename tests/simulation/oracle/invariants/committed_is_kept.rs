@@ -36,7 +36,7 @@ impl CommittedIsKept {
                 Ok(())
             }
             // An old leader may still speak; only the newest term has to know everything.
-            Sighting::Leads { id, term, last } if term > self.judged => {
+            Sighting::Leads { id, term, last: Some(last) } if term > self.judged => {
                 self.judged = term;
                 if last < self.applied {
                     let applied = self.applied;
@@ -63,11 +63,11 @@ mod tests {
     #[test]
     fn a_leader_that_lacks_something_is_seen() {
         let mut law = CommittedIsKept::default();
-        assert_eq!(law.see(&Sighting::Leads { id: 1, term: 3, last: 2 }), Ok(()));
+        assert_eq!(law.see(&Sighting::Leads { id: 1, term: 3, last: Some(2) }), Ok(()));
         assert_eq!(law.see(&applied(0, 1, 7)), Ok(()));
-        assert_eq!(law.see(&Sighting::Leads { id: 1, term: 3, last: 2 }), Ok(()), "judged when it began");
-        assert_eq!(law.see(&Sighting::Leads { id: 2, term: 4, last: 7 }), Ok(()));
-        assert!(law.see(&Sighting::Leads { id: 3, term: 5, last: 6 }).is_err());
+        assert_eq!(law.see(&Sighting::Leads { id: 1, term: 3, last: Some(2) }), Ok(()), "judged when it began");
+        assert_eq!(law.see(&Sighting::Leads { id: 2, term: 4, last: Some(7) }), Ok(()));
+        assert!(law.see(&Sighting::Leads { id: 3, term: 5, last: Some(6) }).is_err());
     }
 
     #[test]

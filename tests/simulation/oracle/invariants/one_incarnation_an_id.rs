@@ -27,7 +27,7 @@ mod tests {
 
     #[test]
     fn a_second_life_under_an_id_is_seen() {
-        let speaks = |id, incarnation| Sighting::Speaks { id, incarnation, term: 1 };
+        let speaks = |id, incarnation| Sighting::Speaks { id, incarnation, term: None };
         let mut law = OneIncarnationAnId::default();
         assert_eq!(law.see(&speaks(1, 7)), Ok(()));
         assert_eq!(law.see(&speaks(2, 8)), Ok(()));

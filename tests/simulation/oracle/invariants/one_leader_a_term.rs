@@ -27,7 +27,7 @@ mod tests {
     #[test]
     fn two_leaders_in_a_term_are_seen() {
         let mut law = OneLeaderATerm::default();
-        let leads = |id, term| Sighting::Leads { id, term, last: 9 };
+        let leads = |id, term| Sighting::Leads { id, term, last: None };
         assert_eq!(law.see(&leads(1, 4)), Ok(()));
         assert_eq!(law.see(&leads(2, 5)), Ok(()));
         assert_eq!(law.see(&leads(1, 4)), Ok(()));

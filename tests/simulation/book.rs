@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 
 use crate::oracle::history::{Index, Operation};
-use crate::oracle::invariants::{Invariants, Sighting, Step, Term};
+use crate::oracle::invariants::{Invariants, Sighting, Term};
 use crate::oracle::watches::Watcher;
 use crate::oracle::{Violation, watches, wgl, witness};
 use crate::swarm::Fault;
@@ -109,29 +109,26 @@ impl Book {
         inner.log.entry(index).or_insert_with(|| (Bytes::copy_from_slice(command), outcome.clone()));
     }
 
-    /// A membership stands in the log. Who voted before, if this is news.
-    pub(crate) fn membership(
-        &self,
-        index: Index,
-        term: Term,
-        sets: &[BTreeSet<u64>],
-    ) -> Option<Vec<BTreeSet<u64>>> {
+    /// A membership was seen in the log.
+    pub(crate) fn membership(&self, index: Index, term: Term, new: Vec<BTreeSet<u64>>) {
         let mut inner = self.inner();
         if inner.memberships.get(&index).is_some_and(|(known, _)| *known >= term) {
-            return None;
+            return;
         }
         // What stood behind was cut off by whoever wrote this.
         inner.memberships.split_off(&index);
         let old = inner.memberships.last_key_value().map(|(_, (_, sets))| sets.clone()).unwrap_or_default();
-        inner.memberships.insert(index, (term, sets.to_vec()));
-        Some(old)
+        inner.memberships.insert(index, (term, new.clone()));
+        inner.tally.steps += u64::from(old != new);
+        drop(inner);
+        self.trace.line(None, format_args!("voters {new:?} at {index} in term {term}"));
+        self.see(&Sighting::Membership { index, old, new });
     }
 
-    /// A change of who votes was seen.
-    pub(crate) fn step(&self, step: Step) {
-        self.inner().tally.steps += u64::from(step.old != step.new);
-        self.trace.line(None, format_args!("voters {:?} at {} in term {}", step.new, step.index, step.term));
-        self.see(&Sighting::Step(step));
+    /// The sets of voters that may still count: of the last memberships in the log.
+    pub(crate) fn voters(&self) -> Vec<BTreeSet<u64>> {
+        let inner = self.inner();
+        inner.memberships.values().rev().take(3).flat_map(|(_, sets)| sets.clone()).collect()
     }
 
     /// An operation ended.

@@ -49,13 +49,19 @@ pub(crate) struct Recorded {
     host: usize,
     life: u64,
     book: Book,
-    /// The first restoration is that of a new life from its disk.
-    applied: u64,
+    /// Up to where everything is in it.
+    at: u64,
 }
 
 impl Recorded {
     pub(crate) fn new(store: StoreMachine, host: usize, life: u64, book: Book) -> Self {
-        Self { store, host, life, book, applied: 0 }
+        Self { store, host, life, book, at: 0 }
+    }
+
+    /// Says which state this is, to be compared with that of others at the same place.
+    fn compare(&self) {
+        let digest = digest(&self.store);
+        self.book.see(&Sighting::State { host: self.host, index: self.at, digest });
     }
 
     pub(crate) fn shared(&self) -> Arc<Shared> {
@@ -80,22 +86,23 @@ impl Machine for Recorded {
         let outcome = self.store.apply(index, command)?;
         let (host, life) = (self.host, self.life);
         let (entry, said) = (sum_of(command), sum_of(&outcome));
-        self.applied = index;
+        self.at = index;
         self.book.applied(index, command, &outcome);
         self.book.trace().line(Some(host), format_args!("applied {index} {entry:016x} {said:016x}"));
         self.book.see(&Sighting::Applied { host, life, index, entry, outcome: said });
         if index % STATE_EVERY == 0 {
-            let digest = digest(&self.store);
-            self.book.see(&Sighting::State { host, index, digest });
+            self.compare();
         }
         Ok(outcome)
     }
 
     fn settled(&mut self, applied: u64) {
+        self.at = applied;
         self.store.settled(applied);
     }
 
     fn freeze(&self) -> Self::Frozen {
+        self.compare();
         self.store.freeze()
     }
 
@@ -104,8 +111,8 @@ impl Machine for Recorded {
         let (host, life) = (self.host, self.life);
         self.book.trace().line(Some(host), format_args!("restored a snapshot up to {applied}"));
         self.book.see(&Sighting::Installed { host, life, index: applied });
-        let digest = digest(&self.store);
-        self.book.see(&Sighting::Restored { host, index: applied, digest });
+        self.at = applied;
+        self.compare();
         Ok(())
     }
 }

@@ -33,28 +33,28 @@ pub(crate) enum Sighting {
     Applied { host: usize, life: u64, index: Index, entry: u64, outcome: u64 },
     /// A host took over a snapshot up to here.
     Installed { host: usize, life: u64, index: Index },
-    /// The state of a host at a revision.
+    /// The state of a host after the entry at this index, or with a snapshot up to it.
     State { host: usize, index: Index, digest: u64 },
-    /// A leader changed the membership: from these sets of voters to those.
-    Step(Step),
-    /// A change of the membership is committed.
-    Settled { index: Index },
+    /// A leader has decided on a change of who votes.
+    Decided(Step),
+    /// The change that it had decided on last has ended, one way or the other.
+    Ended { leader: Id },
+    /// A membership stands in the log behind another one: the sets of voters of both.
+    Membership { index: Index, old: Vec<BTreeSet<Id>>, new: Vec<BTreeSet<Id>> },
 }
 
-/// A change of the membership, with what only the world knows about it.
+/// A change of who votes, with what only the world knows about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Step {
-    /// Where in the log.
-    pub(crate) index: Index,
-    /// The term it was made in.
-    pub(crate) term: Term,
-    /// Sets of voters before.
+    /// Who has decided.
+    pub(crate) leader: Id,
+    /// Sets of voters before: two if a change was left half done.
     pub(crate) old: Vec<BTreeSet<Id>>,
-    /// Sets of voters from now on: two while it is joint.
-    pub(crate) new: Vec<BTreeSet<Id>>,
-    /// Who of all runs and is reached by the leader.
+    /// Who is to vote.
+    pub(crate) new: BTreeSet<Id>,
+    /// Who of all runs and is reached by the leader, or was until a moment ago.
     pub(crate) alive: BTreeSet<Id>,
-    /// How many entries the logs of the new voters are behind, as far as they live.
+    /// How many entries the logs of those who are to vote, and do not yet, are behind; of those that run.
     pub(crate) behind: BTreeMap<Id, u64>,
 }
 

@@ -44,13 +44,13 @@ impl Model {
         call: &Call,
         said: &Reply,
     ) -> (Reply, Vec<Event>) {
+        if let Reply::Refused(_) = said {
+            return (said.clone(), Vec::new());
+        }
         if let Some(before) = id.and_then(|id| self.answers.get(&id)) {
             return (before.clone(), Vec::new());
         }
-        let (reply, events) = match said {
-            Reply::Refused(why) => (Reply::Refused(why.clone()), Vec::new()),
-            _ => self.change(index, call),
-        };
+        let (reply, events) = self.change(index, call);
         if let Some(id) = id {
             self.answers.insert(id, reply.clone());
         }

@@ -30,6 +30,14 @@ pub(crate) struct Watcher {
     pub(crate) seen: Vec<Seen>,
 }
 
+impl Watcher {
+    /// How many events it was shown.
+    pub(crate) fn events(&self) -> usize {
+        let shown = |seen: &Seen| if let Seen::Batch { events, .. } = seen { events.len() } else { 0 };
+        self.seen.iter().map(shown).sum()
+    }
+}
+
 /// Judges a watcher that must have got everything up to `until`.
 pub(crate) fn judge(watcher: &Watcher, replay: &Replay, until: Index) -> Verdict {
     let mut state = State::Closed;

@@ -14,7 +14,7 @@ use super::{Verdict, broken};
 pub(crate) struct Replay {
     /// Everything that happened, in order.
     pub(crate) events: Vec<Event>,
-    /// Where each operation took effect.
+    /// Where each operation took effect. What was refused took none.
     first: BTreeMap<OperationId, Index>,
     /// Every place where an operation stands.
     places: BTreeMap<OperationId, Vec<Index>>,
@@ -42,7 +42,9 @@ pub(crate) fn replay(entries: Vec<Entry>) -> Verdict<Replay> {
         }
         replay.events.extend(events);
         if let Some(id) = entry.id {
-            replay.first.entry(id).or_insert(entry.index);
+            if !matches!(entry.reply, Reply::Refused(_)) {
+                replay.first.entry(id).or_insert(entry.index);
+            }
             replay.places.entry(id).or_default().push(entry.index);
         }
     }
@@ -69,10 +71,8 @@ fn acknowledged(operations: &[Operation], replay: &Replay) -> Verdict {
         if entry.id != Some(id) || entry.call != operation.call {
             return broken("acknowledged writes are kept", format!("{said}, where {entry:?} stands"));
         }
-        let first = replay.first[&id];
-        let true_reply = &by_index[&first].reply;
-        if true_reply != reply {
-            return broken("an answer is the outcome", format!("{said} as {reply:?}; it was {true_reply:?}"));
+        if entry.reply != *reply {
+            return broken("an answer is the outcome", format!("{said} as {reply:?}; it was {:?}", entry.reply));
         }
     }
     Ok(())

@@ -1,35 +1,33 @@
-//! A change of the membership begins when the one before is committed and is not joint any more, unless it is the end
-//! of that one. DESIGN §4, "one change in flight"; openraft may leave a joint configuration behind (consensus.md §1.5).
+//! A leader decides on a change of who votes when the one before has ended; and in the log a change goes through its
+//! joint configuration: from old to old-and-new to new. DESIGN §4, "one change in flight"; Raft §6.
 
 use std::collections::BTreeSet;
 
-use super::super::history::Index;
 use super::super::{Verdict, broken};
-use super::{Id, Sighting, Term};
+use super::{Id, Sighting};
 
 #[derive(Debug, Default)]
 pub(crate) struct OneStepAtATime {
-    open: Option<(Index, Term, Vec<BTreeSet<Id>>)>,
+    open: BTreeSet<Id>,
 }
 
 impl OneStepAtATime {
     pub(crate) fn see(&mut self, sighting: &Sighting) -> Verdict {
         match sighting {
-            Sighting::Step(step) if step.old == step.new => Ok(()),
-            Sighting::Step(step) => {
-                let before = self.open.replace((step.index, step.term, step.new.clone()));
-                // A step of an older term may have been cut off with its leader.
-                let Some((index, _, sets)) = before.filter(|(_, term, _)| *term == step.term) else { return Ok(()) };
-                let finishes = sets.len() > 1 && step.new.len() == 1 && sets.contains(&step.new[0]);
-                if finishes {
-                    return Ok(());
-                }
-                broken("one step at a time", format!("{step:?} while the one at {index}, {sets:?}, is not done"))
+            Sighting::Decided(step) if !self.open.insert(step.leader) => {
+                broken("one step at a time", format!("{step:?} while another one has not ended"))
             }
-            Sighting::Settled { index } => {
-                self.open.take_if(|(open, _, sets)| *open <= *index && sets.len() == 1);
+            Sighting::Ended { leader } => {
+                self.open.remove(leader);
                 Ok(())
             }
+            Sighting::Membership { index, old, new } => match (&old[..], &new[..]) {
+                ([], _) => Ok(()),
+                (old, new) if old == new => Ok(()),
+                ([before], [first, _]) if before == first => Ok(()),
+                ([_, to], [new]) if to == new => Ok(()),
+                (old, new) => broken("one step at a time", format!("from {old:?} to {new:?} at {index}")),
+            },
             _ => Ok(()),
         }
     }
@@ -40,23 +38,30 @@ mod tests {
     use super::super::Step;
     use super::*;
 
-    fn step(index: Index, new: &[&[Id]]) -> Sighting {
-        let new = new.iter().map(|set| set.iter().copied().collect()).collect();
-        Sighting::Step(Step { index, term: 2, old: Vec::new(), new, alive: [].into(), behind: [].into() })
+    fn decided(leader: Id) -> Sighting {
+        let (old, new) = (Vec::new(), BTreeSet::new());
+        Sighting::Decided(Step { leader, old, new, alive: [].into(), behind: [].into() })
     }
 
     #[test]
     fn a_second_step_in_flight_is_seen() {
         let mut law = OneStepAtATime::default();
-        for done in [
-            step(5, &[&[1], &[1, 2, 3]]),
-            Sighting::Settled { index: 5 },
-            step(6, &[&[1, 2, 3]]),
-            Sighting::Settled { index: 6 },
-            step(9, &[&[1, 2, 3], &[1, 2, 4]]),
-        ] {
-            assert_eq!(law.see(&done), Ok(()));
+        for fine in [decided(1), decided(2), Sighting::Ended { leader: 1 }, decided(1)] {
+            assert_eq!(law.see(&fine), Ok(()));
         }
-        assert!(law.see(&step(10, &[&[1, 2, 4], &[1, 2, 5]])).is_err());
+        assert!(law.see(&decided(1)).is_err());
+    }
+
+    #[test]
+    fn a_step_without_its_joint_configuration_is_seen() {
+        let sets = |sets: &[&[Id]]| sets.iter().map(|set| set.iter().copied().collect()).collect();
+        let membership = |old: &[&[Id]], new: &[&[Id]]| {
+            OneStepAtATime::default().see(&Sighting::Membership { index: 9, old: sets(old), new: sets(new) })
+        };
+        assert_eq!(membership(&[&[1]], &[&[1], &[1, 2, 3]]), Ok(()));
+        assert_eq!(membership(&[&[1], &[1, 2, 3]], &[&[1, 2, 3]]), Ok(()));
+        assert_eq!(membership(&[&[1]], &[&[1]]), Ok(()), "a learner comes");
+        assert!(membership(&[&[1, 2, 3]], &[&[1, 2, 4]]).is_err());
+        assert!(membership(&[&[1], &[1, 2, 3]], &[&[1, 2, 3], &[1]]).is_err());
     }
 }

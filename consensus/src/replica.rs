@@ -67,6 +67,9 @@ struct Inner<G: Ground, M: Machine> {
 /// Why a replica does not start. It must not go on under its id.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The identity has no id yet.
+    #[error("it was given no id yet")]
+    NoId,
     /// Its state cannot be brought back.
     #[error(transparent)]
     Restore(#[from] RestoreError),
@@ -117,16 +120,12 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         mut log: LogStore<G>,
         machine: M,
     ) -> Result<Self, StartError> {
+        let id = identity.raft.ok_or(StartError::NoId)?;
         let snapshots = Snapshots::<G>::new(disk);
         let purged = openraft::storage::RaftLogStorage::get_log_state(&mut log).await?.last_purged_log_id;
         let applier = Applier::open(snapshots.clone(), machine, purged.as_ref())?;
         let commands = applier.commands();
-        let me = Envelope {
-            cluster: identity.cluster,
-            from: identity.raft_id,
-            incarnation: identity.incarnation,
-            to: NOBODY,
-        };
+        let me = Envelope { cluster: identity.cluster, from: id, incarnation: identity.incarnation, to: NOBODY };
         let shared = Arc::new(Shared {
             transport,
             me,
@@ -135,7 +134,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
             transfers: AtomicU64::new(1),
         });
         let config = settings.openraft().validate().map_err(|error| StartError::Raft(error.to_string()))?;
-        let raft = Raft::new(identity.raft_id, Arc::new(config), Links::<G>(shared.clone()), log.clone(), applier);
+        let raft = Raft::new(id, Arc::new(config), Links::<G>(shared.clone()), log.clone(), applier);
         let raft = raft.await.map_err(|error| StartError::Raft(error.to_string()))?;
         let replica = Self(Arc::new(Inner {
             raft,
@@ -172,7 +171,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
     /// Its own id.
     #[must_use]
     pub fn id(&self) -> RaftId {
-        self.0.identity.raft_id
+        self.0.shared.me.from
     }
 
     /// Who it is.
@@ -345,6 +344,12 @@ impl<G: Ground, M: Machine> Replica<G, M> {
     #[must_use]
     pub fn fault(&self) -> Option<String> {
         self.0.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it was stopped, or has stopped for good.
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        self.0.stopping.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     fn stopped(&self, why: &str) -> ProposeError {

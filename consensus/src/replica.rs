@@ -126,13 +126,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         let applier = Applier::open(snapshots.clone(), machine, purged.as_ref())?;
         let commands = applier.commands();
         let me = Envelope { cluster: identity.cluster, from: id, incarnation: identity.incarnation, to: NOBODY };
-        let shared = Arc::new(Shared {
-            transport,
-            me,
-            append_deadline: settings.append_deadline(),
-            removed: AtomicBool::new(false),
-            transfers: AtomicU64::new(1),
-        });
+        let shared = Arc::new(Shared::new(transport, me, settings.append_deadline()));
         let config = settings.openraft().validate().map_err(|error| StartError::Raft(error.to_string()))?;
         let raft = Raft::new(id, Arc::new(config), Links::<G>(shared.clone()), log.clone(), applier);
         let raft = raft.await.map_err(|error| StartError::Raft(error.to_string()))?;
@@ -283,7 +277,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
 
     /// Asks the leader, with an answer in any case.
     async fn ask_leader(&self, id: RaftId, leader: &Member, request: &Request, deadline: Duration) -> Answer {
-        match self.0.shared.ask((id, leader), Lane::Client, request, deadline).await {
+        match self.0.shared.ask((id, leader.peer), Lane::Client, request, deadline).await {
             Ok(answer) => answer,
             Err(AskError::Call(error @ (CallError::TooLarge(_) | CallError::Closed))) => {
                 Answer::Refused { why: error.to_string() }

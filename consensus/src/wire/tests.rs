@@ -12,6 +12,7 @@ use crate::types::{Blob, Entry, Payload};
 mod any;
 mod examples;
 mod golden;
+mod raft;
 
 fn envelope() -> Envelope {
     Envelope { cluster: ClusterId(0xc1), from: 7, incarnation: Incarnation(0x1a), to: 9 }

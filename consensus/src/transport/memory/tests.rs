@@ -35,24 +35,30 @@ fn path(delay: Duration) -> Path {
     Path { delay, ..Path::default() }
 }
 
-/// All of the suite: at once, with delay, and with jitter.
-async fn whole_suite<R: AsyncRuntime>() {
-    for (delay, jitter) in [(0, 0), (1, 0), (1, 5)].map(|(d, j)| (Duration::from_millis(d), Duration::from_millis(j))) {
-        let network = Network::<R>::new(1);
-        network.set_paths(Path { delay, jitter, ..Path::default() });
-        let skipped = test_all::<R, _, _>(&network).await;
-        assert!(skipped.is_empty(), "this one can do everything: {skipped:?}");
-    }
+/// All of the suite, with so many milliseconds of delay and jitter.
+async fn whole_suite<R: AsyncRuntime>(delay: u64, jitter: u64) {
+    let network = Network::<R>::new(1);
+    let [delay, jitter] = [delay, jitter].map(Duration::from_millis);
+    network.set_paths(Path { delay, jitter, ..Path::default() });
+    let skipped = test_all::<R, _, _>(&network).await;
+    assert!(skipped.is_empty(), "this one can do everything: {skipped:?}");
 }
 
 #[test]
 fn the_suite_passes_on_tokio() {
-    TokioRuntime::new(2).block_on(whole_suite::<TokioRuntime>());
+    TokioRuntime::new(2).block_on(whole_suite::<TokioRuntime>(0, 0));
+}
+
+#[test]
+fn the_suite_passes_on_tokio_with_delay() {
+    TokioRuntime::new(2).block_on(whole_suite::<TokioRuntime>(1, 5));
 }
 
 #[test]
 fn the_suite_passes_in_a_simulation() {
-    SimRuntime::with_seed(1).block_on(whole_suite::<SimRuntime>());
+    for (delay, jitter) in [(0, 0), (1, 0), (1, 5), (20, 20)] {
+        SimRuntime::with_seed(1).block_on(whole_suite::<SimRuntime>(delay, jitter));
+    }
 }
 
 /// Runs on the virtual clock.

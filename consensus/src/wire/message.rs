@@ -50,8 +50,6 @@ pub enum Request {
         transfer: u64,
         /// How many bytes came.
         bytes: u64,
-        /// crc32c of all of them.
-        checksum: u32,
     },
     /// To the leader: put this into the log. → [`Answer::Proposed`], or one of the four that say why not
     Propose {
@@ -63,7 +61,7 @@ pub enum Request {
     /// To the leader: up to where must a replica have applied, to know all that is committed by now? →
     /// [`Answer::ReadAt`], or one of the four that say why not
     ReadIndex,
-    /// To the leader: take me in, as a learner. → [`Answer::Admitted`], or one of the four that say why not
+    /// To the leader: reserve an id for me. → [`Answer::Reserved`], or one of the four that say why not
     Admit {
         /// Whom the transport calls.
         peer: PeerId,
@@ -76,6 +74,18 @@ pub enum Request {
     },
     /// How are you? → [`Answer::Standing`]
     Standing,
+    /// To the leader: the reserved id is on my disk, take me in, as a learner. → [`Answer::Admitted`], or one of the
+    /// four that say why not; [`Answer::Unavailable`] also if the reservation is void by now
+    Enter {
+        /// The reserved id.
+        raft_id: RaftId,
+        /// As in [`Request::Admit`].
+        peer: PeerId,
+        /// As in [`Request::Admit`].
+        incarnation: Incarnation,
+        /// As in [`Request::Admit`].
+        host: String,
+    },
 }
 
 /// What is answered.
@@ -146,6 +156,13 @@ pub enum Answer {
     },
     /// The request was not looked at: its envelope is wrong, or it cannot be read.
     Mismatch(Mismatch),
+    /// This id is yours if you enter with it soon; write it down first. You are no member yet.
+    Reserved {
+        /// Of this cluster.
+        cluster: ClusterId,
+        /// The id.
+        raft_id: RaftId,
+    },
 }
 
 /// openraft's append-entries request.
@@ -360,7 +377,7 @@ impl Request {
                 at_most("bytes in a piece of a snapshot", piece.len(), SNAPSHOT_CHUNK_BYTES_MAX)
             }
             Self::Propose { command, .. } => at_most("bytes in a command", command.len(), COMMAND_BYTES_MAX),
-            Self::Admit { host, .. } => check_host(host),
+            Self::Admit { host, .. } | Self::Enter { host, .. } => check_host(host),
             Self::Vote(_)
             | Self::PreVote(_)
             | Self::Transfer(_)
@@ -391,6 +408,7 @@ impl Answer {
             | Self::SnapshotUnknown
             | Self::ReadAt { .. }
             | Self::NotLeader { .. }
+            | Self::Reserved { .. }
             | Self::Mismatch(_) => Ok(()),
         }
     }

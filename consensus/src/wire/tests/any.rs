@@ -113,8 +113,7 @@ pub(super) fn request() -> impl Strategy<Value = Request> {
             .prop_map(|(vote, meta, (transfer, bytes))| Request::SnapshotOffer { vote, meta, transfer, bytes }),
         1 => (any::<(u64, u64)>(), bytes())
             .prop_map(|((transfer, offset), piece)| Request::SnapshotChunk { transfer, offset, piece }),
-        1 => any::<(u64, u64, u32)>()
-            .prop_map(|(transfer, bytes, checksum)| Request::SnapshotEnd { transfer, bytes, checksum }),
+        1 => any::<(u64, u64)>().prop_map(|(transfer, bytes)| Request::SnapshotEnd { transfer, bytes }),
         1 => (bytes(), 0..=600_000_u64)
             .prop_map(|(command, ms)| Request::Propose { command, deadline: Duration::from_millis(ms) }),
         1 => Just(Request::ReadIndex),
@@ -122,6 +121,9 @@ pub(super) fn request() -> impl Strategy<Value = Request> {
             Request::Admit { peer, incarnation, host, replaces }
         }),
         1 => Just(Request::Standing),
+        1 => (member(), any::<RaftId>()).prop_map(|(Member { peer, incarnation, host }, raft_id)| {
+            Request::Enter { raft_id, peer, incarnation, host }
+        }),
     ]
 }
 
@@ -210,6 +212,8 @@ pub(super) fn answer() -> impl Strategy<Value = Answer> {
         Just(Answer::SnapshotUnknown),
         (any::<u64>(), bytes()).prop_map(|(index, outcome)| Answer::Proposed { index, outcome }),
         any::<u64>().prop_map(|index| Answer::ReadAt { index }),
+        any::<(u128, RaftId)>()
+            .prop_map(|(cluster, raft_id)| Answer::Reserved { cluster: ClusterId(cluster), raft_id }),
         (any::<(u128, RaftId)>(), members()).prop_map(|((cluster, raft_id), members)| Answer::Admitted {
             cluster: ClusterId(cluster),
             raft_id,

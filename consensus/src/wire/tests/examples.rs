@@ -74,7 +74,7 @@ pub(super) fn requests() -> BTreeMap<&'static str, Request> {
             "request-snapshot-chunk",
             Request::SnapshotChunk { transfer: 0x77, offset: 0x1234, piece: Bytes::from_static(b"piece") },
         ),
-        ("request-snapshot-end", Request::SnapshotEnd { transfer: 0x77, bytes: 0x123_4567, checksum: 0xdead_beef }),
+        ("request-snapshot-end", Request::SnapshotEnd { transfer: 0x77, bytes: 0x123_4567 }),
         ("request-propose", Request::Propose { command, deadline: Duration::from_millis(2500) }),
         ("request-read-index", Request::ReadIndex),
         (
@@ -87,6 +87,15 @@ pub(super) fn requests() -> BTreeMap<&'static str, Request> {
             },
         ),
         ("request-standing", Request::Standing),
+        (
+            "request-enter",
+            Request::Enter {
+                raft_id: 44,
+                peer: PeerId(0xf4),
+                incarnation: Incarnation(0xe4),
+                host: "host4".to_owned(),
+            },
+        ),
     ])
 }
 
@@ -121,6 +130,7 @@ pub(super) fn answers() -> BTreeMap<&'static str, Answer> {
     let last = Some(id(5, 1, 1000));
     let words = |why: &str| why.to_owned();
     BTreeMap::from([
+        ("answer-reserved", Answer::Reserved { cluster: ClusterId(0xc1), raft_id: 44 }),
         ("answer-append-all", Answer::Append(Appended::All)),
         ("answer-append-until", Answer::Append(Appended::Until(last))),
         ("answer-append-conflict", Answer::Append(Appended::Conflict)),

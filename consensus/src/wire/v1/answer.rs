@@ -26,6 +26,7 @@ pub(in crate::wire) enum AnswerV1 {
     Unknown { why: String },
     Refused { why: String },
     Mismatch(MismatchV1),
+    Reserved { cluster: u128, raft_id: u64 },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -326,6 +327,7 @@ impl From<&Answer> for AnswerV1 {
             Answer::Unknown { why } => Self::Unknown { why: why.clone() },
             Answer::Refused { why } => Self::Refused { why: why.clone() },
             Answer::Mismatch(mismatch) => Self::Mismatch(mismatch.into()),
+            Answer::Reserved { cluster, raft_id } => Self::Reserved { cluster: cluster.0, raft_id: *raft_id },
         }
     }
 }
@@ -353,6 +355,7 @@ impl From<AnswerV1> for Answer {
             AnswerV1::Unknown { why } => Self::Unknown { why },
             AnswerV1::Refused { why } => Self::Refused { why },
             AnswerV1::Mismatch(mismatch) => Self::Mismatch(mismatch.into()),
+            AnswerV1::Reserved { cluster, raft_id } => Self::Reserved { cluster: ClusterId(cluster), raft_id },
         }
     }
 }

@@ -42,7 +42,6 @@ pub(in crate::wire) enum RequestV1 {
     SnapshotEnd {
         transfer: u64,
         bytes: u64,
-        checksum: u32,
     },
     Propose {
         command: Raw,
@@ -56,6 +55,12 @@ pub(in crate::wire) enum RequestV1 {
         replaces: Option<u64>,
     },
     Standing,
+    Enter {
+        raft_id: u64,
+        peer: u128,
+        incarnation: u128,
+        host: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,9 +104,7 @@ impl From<&Request> for RequestV1 {
             Request::SnapshotChunk { transfer, offset, piece } => {
                 Self::SnapshotChunk { transfer: *transfer, offset: *offset, piece: Raw(piece.clone()) }
             }
-            Request::SnapshotEnd { transfer, bytes, checksum } => {
-                Self::SnapshotEnd { transfer: *transfer, bytes: *bytes, checksum: *checksum }
-            }
+            Request::SnapshotEnd { transfer, bytes } => Self::SnapshotEnd { transfer: *transfer, bytes: *bytes },
             Request::Propose { command, deadline } => Self::Propose {
                 command: Raw(command.clone()),
                 deadline_ms: u64::try_from((*deadline).min(DEADLINE_MAX).as_millis()).expect("minutes, at most"),
@@ -111,6 +114,9 @@ impl From<&Request> for RequestV1 {
                 Self::Admit { peer: peer.0, incarnation: incarnation.0, host: host.clone(), replaces: *replaces }
             }
             Request::Standing => Self::Standing,
+            Request::Enter { raft_id, peer, incarnation, host } => {
+                Self::Enter { raft_id: *raft_id, peer: peer.0, incarnation: incarnation.0, host: host.clone() }
+            }
         }
     }
 }
@@ -137,7 +143,7 @@ impl TryFrom<RequestV1> for Request {
             RequestV1::SnapshotChunk { transfer, offset, piece: Raw(piece) } => {
                 Self::SnapshotChunk { transfer, offset, piece }
             }
-            RequestV1::SnapshotEnd { transfer, bytes, checksum } => Self::SnapshotEnd { transfer, bytes, checksum },
+            RequestV1::SnapshotEnd { transfer, bytes } => Self::SnapshotEnd { transfer, bytes },
             RequestV1::Propose { command: Raw(command), deadline_ms } => {
                 Self::Propose { command, deadline: Duration::from_millis(deadline_ms).min(DEADLINE_MAX) }
             }
@@ -146,6 +152,9 @@ impl TryFrom<RequestV1> for Request {
                 Self::Admit { peer: PeerId(peer), incarnation: Incarnation(incarnation), host, replaces }
             }
             RequestV1::Standing => Self::Standing,
+            RequestV1::Enter { raft_id, peer, incarnation, host } => {
+                Self::Enter { raft_id, peer: PeerId(peer), incarnation: Incarnation(incarnation), host }
+            }
         })
     }
 }

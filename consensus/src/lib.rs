@@ -8,6 +8,7 @@
 //! a disk that loses what was not synced and a network in memory where the whole group runs in one thread from a seed.
 
 pub mod applier;
+pub mod appoint;
 pub mod disk;
 pub mod gate;
 pub mod ground;

@@ -67,6 +67,9 @@ struct Inner<G: Ground, M: Machine> {
 /// Why a replica does not start. It must not go on under its id.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The identity has no id yet.
+    #[error("it was given no id yet")]
+    NoId,
     /// Its state cannot be brought back.
     #[error(transparent)]
     Restore(#[from] RestoreError),
@@ -117,25 +120,15 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         mut log: LogStore<G>,
         machine: M,
     ) -> Result<Self, StartError> {
+        let id = identity.raft.ok_or(StartError::NoId)?;
         let snapshots = Snapshots::<G>::new(disk);
         let purged = openraft::storage::RaftLogStorage::get_log_state(&mut log).await?.last_purged_log_id;
         let applier = Applier::open(snapshots.clone(), machine, purged.as_ref())?;
         let commands = applier.commands();
-        let me = Envelope {
-            cluster: identity.cluster,
-            from: identity.raft_id,
-            incarnation: identity.incarnation,
-            to: NOBODY,
-        };
-        let shared = Arc::new(Shared {
-            transport,
-            me,
-            append_deadline: settings.append_deadline(),
-            removed: AtomicBool::new(false),
-            transfers: AtomicU64::new(1),
-        });
+        let me = Envelope { cluster: identity.cluster, from: id, incarnation: identity.incarnation, to: NOBODY };
+        let shared = Arc::new(Shared::new(transport, me, settings.append_deadline()));
         let config = settings.openraft().validate().map_err(|error| StartError::Raft(error.to_string()))?;
-        let raft = Raft::new(identity.raft_id, Arc::new(config), Links::<G>(shared.clone()), log.clone(), applier);
+        let raft = Raft::new(id, Arc::new(config), Links::<G>(shared.clone()), log.clone(), applier);
         let raft = raft.await.map_err(|error| StartError::Raft(error.to_string()))?;
         let replica = Self(Arc::new(Inner {
             raft,
@@ -172,7 +165,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
     /// Its own id.
     #[must_use]
     pub fn id(&self) -> RaftId {
-        self.0.identity.raft_id
+        self.0.shared.me.from
     }
 
     /// Who it is.
@@ -284,7 +277,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
 
     /// Asks the leader, with an answer in any case.
     async fn ask_leader(&self, id: RaftId, leader: &Member, request: &Request, deadline: Duration) -> Answer {
-        match self.0.shared.ask((id, leader), Lane::Client, request, deadline).await {
+        match self.0.shared.ask((id, leader.peer), Lane::Client, request, deadline).await {
             Ok(answer) => answer,
             Err(AskError::Call(error @ (CallError::TooLarge(_) | CallError::Closed))) => {
                 Answer::Refused { why: error.to_string() }
@@ -345,6 +338,12 @@ impl<G: Ground, M: Machine> Replica<G, M> {
     #[must_use]
     pub fn fault(&self) -> Option<String> {
         self.0.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it was stopped, or has stopped for good.
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        self.0.stopping.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     fn stopped(&self, why: &str) -> ProposeError {

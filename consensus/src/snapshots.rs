@@ -10,6 +10,8 @@
 
 mod file;
 mod incoming;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::io;

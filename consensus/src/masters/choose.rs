@@ -216,7 +216,7 @@ impl<'a> Choice<'a> {
         let ways = subsets(&spares, next - now).into_iter();
         let sets = ways.map(|enter| (self.voters | &enter, enter));
         let (voters, enter) = sets.min_by_key(|(voters, _)| self.worth(voters))?;
-        let why = format!("there are {now} masters, and there should be {target}");
+        let why = numbers(now, target);
         self.checked(Deed::Grow { enter }, voters, why)
     }
 
@@ -243,7 +243,7 @@ impl<'a> Choice<'a> {
     fn fewer(&self) -> Option<(usize, String)> {
         let (now, target) = (self.voters.len(), self.target());
         if now > odd(self.census.ideal) {
-            return Some((target, format!("there are {now} masters, and there should be {target}")));
+            return Some((target, numbers(now, target)));
         }
         if now > target {
             if self.patient && self.someone_is_coming() {
@@ -304,15 +304,13 @@ impl<'a> Choice<'a> {
         }
         let now = spread(self.census, self.voters);
         let spares = self.spares.iter().copied().filter(calm);
-        let ways = spares.flat_map(|enter| self.voters.iter().map(move |leave| (*leave, enter)));
+        // Nor does it have to be the leader: whoever shares its place would do as well.
+        let movable = self.voters.iter().copied().filter(|id| *id != self.census.me);
+        let ways = spares.flat_map(|enter| movable.clone().map(move |leave| (leave, enter)));
         let better = ways.map(|(leave, enter)| (leave, enter, self.exchanged(leave, enter)));
         let better = better.filter(|(.., voters)| spread(self.census, voters) < now);
-        let cost = |leave: RaftId, voters: &BTreeSet<RaftId>| {
-            let (spread, ranks) = self.worth(voters);
-            (spread, leave == self.census.me, ranks)
-        };
-        let (leave, enter, voters) = better.min_by_key(|(leave, _, voters)| cost(*leave, voters))?;
-        self.step_down(Deed::Spread { leave, enter }, voters, "masters should not stand in one place".to_owned())
+        let (leave, enter, voters) = better.min_by_key(|(.., voters)| self.worth(voters))?;
+        self.checked(Deed::Spread { leave, enter }, voters, "masters should not stand in one place".to_owned())
     }
 
     /// Who is gone for good costs every write its share.
@@ -341,6 +339,11 @@ impl Trouble {
             Self::NotEligible => "may not be one".to_owned(),
         }
     }
+}
+
+fn numbers(now: usize, target: usize) -> String {
+    let there_are = if now == 1 { "there is 1 master".to_owned() } else { format!("there are {now} masters") };
+    format!("{there_are}, and there should be {target}")
 }
 
 /// All subsets of so many. Few: masters are at most seven, and of the many learners at most two enter at once.

@@ -63,6 +63,10 @@ impl Disk for Nothing {
     fn free(&self) -> io::Result<u64> {
         match *self {}
     }
+
+    fn total(&self) -> io::Result<u64> {
+        match *self {}
+    }
 }
 
 impl DiskFile for Nothing {

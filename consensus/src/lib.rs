@@ -22,6 +22,8 @@ mod network;
 pub mod replica;
 pub mod settings;
 pub mod snapshots;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod transport;
 pub mod types;
 pub mod wire;

@@ -1,7 +1,6 @@
 //! openraft's messages keep everything on their way through ours.
 
 use std::future::Future;
-use std::io;
 
 use openraft::TokioRuntime;
 use openraft::raft::{
@@ -10,18 +9,18 @@ use openraft::raft::{
 };
 
 use super::*;
-use crate::disk::{Disk, DiskFile};
+use crate::disk::files::Files;
 use crate::ground::{Ground, on_thread};
 use crate::transport::memory::Memory;
 use crate::types::Group;
 
-/// Something to name a [`Group`] with. There is no disk under it, and nobody stands on it.
+/// Something to name a [`Group`] with. Nobody stands on it.
 #[derive(Debug, Clone)]
 enum Nothing {}
 
 impl Ground for Nothing {
     type Runtime = TokioRuntime;
-    type Disk = Self;
+    type Disk = Files;
     type Transport = Memory<TokioRuntime>;
 
     fn aside<F>(name: &'static str, work: F) -> impl Future<Output = Option<F::Output>> + Send + 'static
@@ -30,56 +29,6 @@ impl Ground for Nothing {
         F::Output: Send + 'static,
     {
         on_thread(name, work)
-    }
-}
-
-impl Disk for Nothing {
-    type File = Self;
-
-    fn create(&self, _: &str, _: u64) -> io::Result<Self> {
-        match *self {}
-    }
-
-    fn open(&self, _: &str) -> io::Result<Self> {
-        match *self {}
-    }
-
-    fn list(&self, _: &str) -> io::Result<Vec<String>> {
-        match *self {}
-    }
-
-    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
-        match *self {}
-    }
-
-    fn remove(&self, _: &str) -> io::Result<()> {
-        match *self {}
-    }
-
-    async fn sync_folder(&self, _: &str) -> io::Result<()> {
-        match *self {}
-    }
-
-    fn free(&self) -> io::Result<u64> {
-        match *self {}
-    }
-}
-
-impl DiskFile for Nothing {
-    fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
-        match *self {}
-    }
-
-    fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
-        match *self {}
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        match *self {}
-    }
-
-    async fn sync(&self) -> io::Result<()> {
-        match *self {}
     }
 }
 

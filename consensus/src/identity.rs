@@ -8,6 +8,7 @@ macro_rules! drawn {
     ($(#[$doc:meta])* $Name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "testing", derive(Default))]
         pub struct $Name(pub u128);
 
         impl fmt::Display for $Name {

@@ -4,6 +4,8 @@
 //! [`Keyspace`] decides: a command at an index of the log in, an outcome and events out; no clock, no chance, no wait.
 //! [`StoreMachine`] puts it behind the group, [`Shared`] is what readers hold.
 
+pub mod command;
+mod digest;
 pub mod event;
 pub mod history;
 pub mod host;
@@ -13,9 +15,11 @@ pub mod limits;
 pub mod machine;
 pub mod outcome;
 mod pages;
+pub mod record;
 pub mod revision;
 pub mod snapshot;
 
+pub use command::{Body, Command, Origin, Request, Ticket};
 pub use event::{Change, Entry, Event, LeaseId, Value};
 pub use history::{Compacted, Events};
 pub use host::HostName;

@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::command::{Action, LeaseId};
+use crate::event::LeaseId;
 
 /// Leases that are ended in one second. A partition that takes thousands of hosts away must not fill the log, and most
 /// of them come back.
@@ -120,11 +120,6 @@ impl Presence {
         expired
     }
 
-    /// The proposal that ends leases. One that has been renewed or ended meanwhile is not in it by construction.
-    #[must_use]
-    pub fn expire(leases: Vec<LeaseId>) -> Action {
-        Action::LeaseExpire { leases }
-    }
 
     /// How many leases it knows.
     #[must_use]

@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mgmt_consensus::mutant::{self, Mutant};
 
-use crate::keyspace::Event;
-use crate::machine::{Compacted, Shared};
+use crate::event::Event;
+use crate::history::Compacted;
+use crate::machine::Shared;
 use crate::revision::Revision;
 
 /// Watches of one member. One costs about a hundred bytes, and a look at every change.
@@ -210,7 +211,7 @@ impl Watch {
         let mut at = self.position;
         let (filter, drop_one) = (&self.filter, &mut self.drop_one);
         let mut events = Vec::new();
-        self.shared.history(at.revision, |history, settled| {
+        self.shared.scan(at.revision, |history, settled| {
             let (mut bytes, mut looked, mut current) = (0, 0, None);
             for event in history.skip(at.part as usize) {
                 // A revision is past once the next one begins; before the first event nothing is known about it.
@@ -220,8 +221,8 @@ impl Watch {
                 if looked == SCAN_EVENTS_MAX {
                     return;
                 }
-                if filter.matches(&event.key) && !std::mem::take(drop_one) {
-                    let more = event.key.len() + event.value.as_ref().map_or(0, bytes::Bytes::len);
+                if filter.matches(event.key.as_str()) && !std::mem::take(drop_one) {
+                    let more = event.bytes();
                     if bytes + more > BATCH_BYTES_MAX && !events.is_empty() {
                         return;
                     }

@@ -60,7 +60,11 @@ fn renewed_in_time_it_goes_on() {
         4000 renew 1
         9500 each
         ",
-        expect![""],
+        expect![[r#"
+            4000 each: 
+            4000 renew 1: renewed
+            9500 each: 2@5000 2@6000 2@7000 2@8000 1@9000 2@9000
+        "#]],
     );
 }
 
@@ -76,7 +80,13 @@ fn what_was_called_expired_is_over() {
         9000 each
         9000 renew 1
         ",
-        expect![""],
+        expect![[r#"
+            5000 each: 1@5000
+            5001 renew 1: too late
+            6000 each: 
+            9000 each: 
+            9000 renew 1: too late
+        "#]],
     );
 }
 
@@ -92,7 +102,12 @@ fn a_lease_that_is_granted_ends_by_itself() {
         6600 ended 7
         8000 each
         ",
-        expect![""],
+        expect![[r#"
+            0 renew 7: too late
+            6000 each: 
+            6500 each: 7@6100
+            8000 each: 
+        "#]],
     );
 }
 
@@ -105,7 +120,10 @@ fn granted_again_it_has_another_ttl() {
         9500 each
         10000 each
         ",
-        expect![""],
+        expect![[r#"
+            9500 each: 
+            10000 each: 1@10000
+        "#]],
     );
 }
 
@@ -122,7 +140,13 @@ fn a_new_leader_gives_each_its_full_time_again() {
         9500 each
         10000 each
         ",
-        expect![""],
+        expect![[r#"
+            4500 each: 
+            4600 renew 1: too late
+            4600 look: []
+            9500 each: 
+            10000 each: 1@9700
+        "#]],
     );
 }
 
@@ -134,7 +158,10 @@ fn who_does_not_lead_knows_nothing() {
         0 renew 1
         9000 look
         ",
-        expect![""],
+        expect![[r#"
+            0 renew 1: too late
+            9000 look: []
+        "#]],
     );
 }
 
@@ -149,7 +176,13 @@ fn time_that_the_leader_was_paused_counts_for_nobody() {
         65500 each
         66500 each
         ",
-        expect![""],
+        expect![[r#"
+            1000 each: 
+            61000 look: []
+            61010 renew 1: renewed
+            65500 each: 
+            66500 each: 1@66010
+        "#]],
     );
 }
 
@@ -163,7 +196,12 @@ fn a_clock_that_steps_back_ends_nothing_early() {
         14500 each
         15000 each
         ",
-        expect![""],
+        expect![[r#"
+            9000 renew 1: renewed
+            9000 look: []
+            14500 each: 
+            15000 each: 1@15000
+        "#]],
     );
 }
 

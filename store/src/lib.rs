@@ -13,8 +13,12 @@ pub mod limits;
 pub mod machine;
 pub mod outcome;
 mod pages;
+pub mod presence;
 pub mod revision;
 pub mod snapshot;
+pub mod view;
+pub mod watch;
+pub mod world;
 
 pub use event::{Change, Entry, Event, LeaseId, Value};
 pub use history::{Compacted, Events};

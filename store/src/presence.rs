@@ -120,7 +120,6 @@ impl Presence {
         expired
     }
 
-
     /// How many leases it knows.
     #[must_use]
     pub fn len(&self) -> usize {

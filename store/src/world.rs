@@ -109,8 +109,11 @@ impl Exports {
     /// When it cannot be exported, or not beside the others.
     pub fn add(&mut self, kind: &str, name: &str, value: &[u8]) -> Result<(), NoExport> {
         let (kind_of, name_of) = (|| kind.to_owned(), || name.to_owned());
-        let key = Key::export_of(&self.host, kind, name)
-            .map_err(|source| NoExport::Name { kind: kind_of(), name: name_of(), source })?;
+        let key = Key::export_of(&self.host, kind, name).map_err(|source| NoExport::Name {
+            kind: kind_of(),
+            name: name_of(),
+            source,
+        })?;
         if value.len() > VALUE_BYTES_MAX {
             return Err(NoExport::TooLarge { kind: kind_of(), name: name_of(), bytes: value.len() });
         }

@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::command::Body;
 use crate::event::LeaseId;
 
 /// Leases that are ended in one second. A partition that takes thousands of hosts away must not fill the log, and most
@@ -90,6 +91,20 @@ impl Presence {
         }
     }
 
+    /// These are all leases there are now, with their TTL: what [`Presence::grant`] and [`Presence::ended`] say one by one.
+    /// Worth a call when something was applied since the last one.
+    pub fn sync(&mut self, now_ms: u64, leases: impl IntoIterator<Item = (LeaseId, u64)>) {
+        let mut gone: BTreeSet<LeaseId> = self.held.keys().copied().collect();
+        for (id, ttl_ms) in leases {
+            if !gone.remove(&id) {
+                self.grant(now_ms, id, ttl_ms);
+            }
+        }
+        for id in gone {
+            self.ended(id);
+        }
+    }
+
     /// Its holder has been heard of. `false`: this peer does not lead, there is no such lease, or it is too late.
     #[must_use]
     pub fn renew(&mut self, now_ms: u64, id: LeaseId) -> bool {
@@ -103,7 +118,7 @@ impl Presence {
         }
     }
 
-    /// Which leases have ended by now: to be proposed as [`Presence::expire`] says. Those longest due come first.
+    /// Which leases have ended by now: to be proposed with [`Presence::expire`]. Those longest due come first.
     #[must_use]
     pub fn expired(&mut self, now_ms: u64) -> Vec<LeaseId> {
         let now_ms = self.look(now_ms);
@@ -118,6 +133,12 @@ impl Presence {
             expired.push(id);
         }
         expired
+    }
+
+    /// The command that ends them. A lease that is gone by then is passed over.
+    #[must_use]
+    pub fn expire(leases: Vec<LeaseId>) -> Body {
+        Body::LeaseExpire { leases }
     }
 
     /// How many leases it knows.

@@ -353,12 +353,12 @@ impl Viewing {
         }
     }
 
-    /// Takes the view from the whole state. The state is copied first, which is quick: commands wait meanwhile.
+    /// Takes the view from the whole state. The keys are copied first, which is quick: commands wait meanwhile.
     fn anew(&mut self, shared: &Shared) {
         // Asked for before: the state may have more, and never has less.
         let settled = shared.revision();
-        let keyspace = shared.read(Keyspace::clone);
-        let view = View::of(&keyspace, &self.interest);
+        let (revision, keys) = shared.read(|keyspace| (keyspace.revision(), keyspace.tables().keys.clone()));
+        let view = View::of_keys(revision, &keys, &self.interest);
         let view = view.at(view.revision().max(settled).max(self.view.revision()));
         // What holds the same is the same: whoever compares the two has nothing to do.
         self.view = if view == self.view { self.view.at(view.revision()) } else { view };

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use crate::event::{Change, Event, Value};
+use crate::event::{Change, Entry, Event, Value};
 use crate::host;
 use crate::key::{Key, Space};
 use crate::keyspace::Keyspace;
+use crate::pages::Pages;
 use crate::revision::Revision;
 
 /// Exports of one kind.
@@ -118,9 +119,15 @@ impl View {
     /// What the state holds of what is asked for.
     #[must_use]
     pub fn of(keyspace: &Keyspace, interest: &Interest) -> Self {
+        Self::of_keys(keyspace.revision(), &keyspace.tables().keys, interest)
+    }
+
+    /// The same from a copy of the keys.
+    pub(crate) fn of_keys(revision: Revision, keys: &Pages<Key, Entry>, interest: &Interest) -> Self {
         let mut entries = Vec::new();
         let mut gather = |prefix: &str| {
-            let found = keyspace.prefix(prefix).filter(|(key, _)| interest.matches(key));
+            let found = keys.from(prefix).take_while(|(key, _)| key.as_str().starts_with(prefix));
+            let found = found.filter(|(key, _)| interest.matches(key));
             entries.extend(found.map(|(key, entry)| (key.clone(), Arc::clone(&entry.value))));
         };
         if !interest.collects.is_empty() {
@@ -129,9 +136,9 @@ impl View {
         for name in &interest.maps {
             gather(&format!("{}{name}/", Space::Maps.prefix()));
         }
-        let one = |key: &Key| keyspace.get(key.as_str()).map(|entry| (key.clone(), Arc::clone(&entry.value)));
+        let one = |key: &Key| keys.get(key.as_str()).map(|entry| (key.clone(), Arc::clone(&entry.value)));
         entries.extend(interest.keys.iter().filter_map(one));
-        Self::remembered(keyspace.revision(), entries)
+        Self::remembered(revision, entries)
     }
 
     /// A view from what was kept of one.
@@ -203,3 +210,6 @@ fn print(key: &Key, value: &Value) -> u64 {
     (key, value).hash(&mut hasher);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests;

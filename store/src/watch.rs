@@ -241,3 +241,6 @@ impl Watch {
         Ok(Batch { events, position: at })
     }
 }
+
+#[cfg(test)]
+mod tests;

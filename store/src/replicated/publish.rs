@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use mgmt_consensus::limits::HOST_NAME_BYTES_MAX;
+
 use super::{Client, Deadline, Pauses, Proposer};
 use crate::command::{Body, ExportChange};
 use crate::key::Key;
@@ -14,9 +16,9 @@ use crate::session::CallError;
 use crate::world::{Exports, Published};
 
 /// Times that somebody else may come between: an admin who removes what this host exports.
-const ATTEMPTS_MAX: u32 = 8;
-/// What a change occupies in a command besides its texts and its value, generously.
-const CHANGE_BYTES: usize = 64;
+const ATTEMPTS_MAX: u32 = 16;
+/// What its host's name and the like add to a change, at most.
+const CHANGE_BYTES: usize = HOST_NAME_BYTES_MAX + 16;
 
 /// What has to change, and from which state on.
 #[derive(Debug)]
@@ -35,8 +37,10 @@ pub(super) async fn publish<P: Proposer>(client: &Client<P>, exports: &Exports) 
     }
     let deadline = Deadline::after(&inner.proposer, inner.patience);
     let mut last = inner.publishing.lock().await;
+    // A generation is above whatever a process of this host that is gone may have on its way: it counted from an earlier
+    // session on.
     let (mut caught_up, mut pauses) = (false, Pauses::new());
-    for _ in 0..ATTEMPTS_MAX {
+    for attempt in 0..ATTEMPTS_MAX {
         let difference = inner.shared.read(|keyspace| difference(keyspace, exports));
         if difference.pieces.is_empty() {
             // This replica may lag behind what this host itself published before it was started anew.
@@ -47,7 +51,10 @@ pub(super) async fn publish<P: Proposer>(client: &Client<P>, exports: &Exports) 
             caught_up = true;
             continue;
         }
-        match flip(client, difference, &mut last, deadline).await {
+        // Farther with every attempt: somebody may have counted on while no revision passed.
+        let generation = (*last + (1 << attempt)).max(inner.sessions.epoch(&inner.proposer, deadline).await?);
+        *last = generation;
+        match flip(client, difference, generation, deadline).await {
             Ok((_, Done::Unchanged)) => return Ok(Published::Unchanged),
             Ok((revision, _)) => return Ok(Published::Changed(revision)),
             // The state is another one than this replica has seen, or another publication of this host is under way,
@@ -69,16 +76,12 @@ pub(super) async fn publish<P: Proposer>(client: &Client<P>, exports: &Exports) 
 async fn flip<P: Proposer>(
     client: &Client<P>,
     difference: Difference,
-    last: &mut u64,
+    generation: u64,
     deadline: Deadline,
 ) -> Result<(Revision, Done), CallError> {
     let inner = &client.inner;
     let Difference { base, mut pieces } = difference;
     let changes = pieces.pop().unwrap_or_default();
-    // Above what a process of this host that is gone may have on its way: it counted from an earlier session on, and
-    // nobody publishes as often as revisions pass.
-    let generation = (*last + 1).max(inner.sessions.epoch(&inner.proposer, deadline).await?);
-    *last = generation;
     let mut staged = 0;
     for piece in pieces {
         staged += u32::try_from(piece.len()).expect("a piece is bounded");
@@ -91,7 +94,7 @@ async fn flip<P: Proposer>(
 
 /// What has to change for these exports to be the stored ones.
 fn difference(keyspace: &Keyspace, exports: &Exports) -> Difference {
-    let base = keyspace.get(Key::manifest_of(exports.host()).as_str()).map_or(Revision::ZERO, |entry| entry.modify);
+    let base = keyspace.manifest(exports.host()).map_or(Revision::ZERO, |(revision, _)| revision);
     let own = format!("x/{}/", exports.host());
     let change = |key: &Key, value| {
         let (kind, name) = key.export()?;

@@ -75,6 +75,13 @@ impl Space {
 }
 
 impl Key {
+    /// How the keys of the registry begin.
+    pub const PEERS: &str = "_/peers/";
+    /// How the keys of tokens begin.
+    pub const TOKENS: &str = "_/tokens/";
+    /// How the keys of rules begin.
+    pub const RULES: &str = "_/allow/";
+
     /// Checks a key.
     ///
     /// # Errors
@@ -130,6 +137,12 @@ impl Key {
     pub fn export(&self) -> Option<(&str, &str)> {
         let (_, export) = self.0.strip_prefix("x/")?.split_once('/')?;
         export.split_once('/')
+    }
+
+    /// What of the mesh it is, and which one.
+    pub(crate) fn mesh(&self) -> (&str, &str) {
+        let rest = self.0.strip_prefix(Space::Mesh.prefix()).unwrap_or_default();
+        rest.split_once('/').unwrap_or((rest, ""))
     }
 
     /// Which exports a host has.

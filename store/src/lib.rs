@@ -4,6 +4,8 @@
 //! [`Keyspace`] decides: a command at an index of the log in, an outcome and events out; no clock, no chance, no wait.
 //! [`StoreMachine`] puts it behind the group, [`Shared`] is what readers hold.
 
+pub mod command;
+mod digest;
 pub mod event;
 pub mod history;
 pub mod host;
@@ -14,12 +16,16 @@ pub mod machine;
 pub mod outcome;
 mod pages;
 pub mod presence;
+pub mod record;
+pub mod replicated;
 pub mod revision;
+pub mod session;
 pub mod snapshot;
 pub mod view;
 pub mod watch;
 pub mod world;
 
+pub use command::{Body, Command, Origin, Request, Ticket};
 pub use event::{Change, Entry, Event, LeaseId, Value};
 pub use history::{Compacted, Events};
 pub use host::HostName;

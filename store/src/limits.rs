@@ -89,5 +89,7 @@ pub const RULE_BYTES_MAX: usize = 255;
 
 /// A piece of a snapshot, before it is cut into what the group stores and sends.
 pub const SECTION_BYTES: usize = 64 << 10;
-/// The largest piece of a snapshot: one that a largest value, its key and its outcome make alone.
-pub const SECTION_BYTES_MAX: usize = 2 << 20;
+/// The largest such piece: one that is not full yet, and then the largest value under the longest key.
+pub const SECTION_BYTES_MAX: usize = SECTION_BYTES + VALUE_BYTES_MAX + 2 * KEY_BYTES_MAX;
+/// Items of a piece.
+pub const SECTION_ITEMS_MAX: usize = 4_096;

@@ -1,7 +1,5 @@
 //! What became of a command: the same on every host, and for a command that is sent again the same as the first time.
 
-use std::fmt;
-
 use crate::event::LeaseId;
 use crate::revision::Revision;
 
@@ -106,8 +104,8 @@ macro_rules! numbered {
             }
         }
 
-        impl fmt::Display for $Name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $Name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(match self { $(Self::$Variant => $text,)* })
             }
         }
@@ -196,8 +194,8 @@ numbered! {
         HostTaken = 1 "the host name is taken by another peer",
         /// The peer is known under another name.
         PeerTaken = 2 "the peer is known under another host name",
-        /// The last host cannot be removed.
-        LastPeer = 3 "the last host stays",
+        /// Without it nobody could administer the mesh.
+        LastAdmin = 3 "the last admin stays",
         /// There is a token of this name.
         TokenTaken = 4 "there is such a token",
         /// The token was used so often as it may be, or meanwhile by somebody else.

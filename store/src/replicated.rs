@@ -5,8 +5,6 @@
 
 mod lock;
 mod publish;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -224,7 +222,8 @@ impl<P: Proposer> Client<P> {
         read: Read,
     ) -> Result<Found<Vec<(Key, Entry)>>, CallError> {
         self.read(read, |keyspace| {
-            let from = keyspace.range(start.max(prefix), AFTER_ALL).take_while(|(key, _)| key.as_str().starts_with(prefix));
+            let from =
+                keyspace.range(start.max(prefix), AFTER_ALL).take_while(|(key, _)| key.as_str().starts_with(prefix));
             from.take(count).map(|(key, entry)| (key.clone(), entry.clone())).collect()
         })
         .await

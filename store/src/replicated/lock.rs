@@ -11,6 +11,7 @@ use crate::command::Body;
 use crate::event::LeaseId;
 use crate::key::{Key, NoKey};
 use crate::outcome::{Clash, Done, Missing, Refusal};
+use crate::record::Lock;
 use crate::revision::Revision;
 use crate::session::{CallError, ProposeError};
 
@@ -111,8 +112,8 @@ impl<P: Proposer> Client<P> {
         let turn = async {
             loop {
                 let seen = shared.revision();
-                let claim = shared.read(|keyspace| keyspace.lock(lock).and_then(|lock| lock.claim(lease).cloned()));
-                match claim {
+                let mut claims = shared.read(|keyspace| keyspace.lock(lock)).into_iter().flat_map(Lock::claims);
+                match claims.find(|claim| claim.lease == lease) {
                     Some(claim) if claim.fence > Revision::ZERO => return Ok(claim.fence),
                     // This replica has seen that it waited, and it waits no more.
                     None if seen >= asked => return Err(LockError::Ended),

@@ -102,9 +102,10 @@ fn difference(keyspace: &Keyspace, exports: &Exports) -> Difference {
     };
     let gone = keyspace.prefix(&own).filter(|(key, _)| !exports.items().contains_key(*key));
     let gone = gone.filter_map(|(key, _)| change(key, None));
-    let other = exports.items().iter().filter(|(key, value)| {
-        keyspace.get(key.as_str()).is_none_or(|entry| entry.value != **value)
-    });
+    let other = exports
+        .items()
+        .iter()
+        .filter(|(key, value)| keyspace.get(key.as_str()).is_none_or(|entry| entry.value != **value));
     let other = other.filter_map(|(key, value)| change(key, Some(Arc::clone(value))));
     Difference { base, pieces: pieces(gone.chain(other)) }
 }

@@ -18,16 +18,26 @@ fn interest() -> Interest {
 }
 
 const KEYS: [&str; 13] = [
-    "k/a", "k/ab", "m/map/web1", "m/map/db", "m/maps/db", "m/ns/db", "m/ns/web1", "x/web1", "x/web1/file//a",
-    "x/web2/file//a", "x/db/file//a", "x/db/msg/a1", "x/db/msg/b1",
+    "k/a",
+    "k/ab",
+    "m/map/web1",
+    "m/map/db",
+    "m/maps/db",
+    "m/ns/db",
+    "m/ns/web1",
+    "x/web1",
+    "x/web1/file//a",
+    "x/web2/file//a",
+    "x/db/file//a",
+    "x/db/msg/a1",
+    "x/db/msg/b1",
 ];
 
 #[test]
 fn what_it_asks_for() {
     let interest = interest();
     let wanted = KEYS.into_iter().filter(|key| interest.matches(&key.parse().unwrap()));
-    let expected =
-        ["k/a", "m/map/web1", "m/map/db", "m/ns/db", "x/web1/file//a", "x/web2/file//a", "x/db/msg/a1"];
+    let expected = ["k/a", "m/map/web1", "m/map/db", "m/ns/db", "x/web1/file//a", "x/web2/file//a", "x/db/msg/a1"];
     assert_eq!(wanted.collect::<Vec<_>>(), expected);
 }
 

@@ -12,12 +12,10 @@ use mgmt_store::{HostName, Key, LeaseId, Revision, Role};
 use openraft::AsyncRuntime as _;
 use openraft_rt_sim::SimRuntime;
 
-use crate::hosted::Hosted;
-use crate::host::Part;
 use crate::oracle::history::{Call, End, Found, Operation, OperationId, Reply};
 use crate::swarm::{Chance, Mix};
 use crate::translate;
-use crate::world::Stage;
+use crate::stage::{Asked, Stage};
 
 /// One attempt.
 const ATTEMPT: Duration = Duration::from_millis(1_500);
@@ -221,7 +219,7 @@ impl Client {
         for _ in 0..ATTEMPTS_MAX {
             let at_ms = EPOCH_MS + self.stage.now() / 1_000_000;
             let command = Command { origin: origin(self.number), at_ms, request: request.clone() }.encode();
-            let proposed = self.on_host(move |part| async move { part.propose(command, ATTEMPT).await }).await;
+            let proposed = self.on_host(move |asked| async move { asked.part.propose(command, ATTEMPT).await }).await;
             match Self::took(proposed) {
                 Attempt::Done { index, reply } => return End::Known { returned: self.stage.now(), index, reply },
                 Attempt::Not => {}
@@ -237,12 +235,12 @@ impl Client {
         if perhaps { End::Unknown } else { End::Never }
     }
 
-    fn took(proposed: Asked<Result<mgmt_consensus::replica::Proposed, ProposeError>>) -> Attempt {
+    fn took(proposed: Heard<Result<mgmt_consensus::replica::Proposed, ProposeError>>) -> Attempt {
         match proposed {
-            Asked::Nobody => Attempt::Not,
-            Asked::Silence | Asked::Answer(Err(ProposeError::Unknown(_))) => Attempt::Perhaps,
-            Asked::Answer(Err(_)) => Attempt::Not,
-            Asked::Answer(Ok(proposed)) => match translate::reply(&proposed.outcome) {
+            Heard::Nobody => Attempt::Not,
+            Heard::Silence | Heard::Answer(Err(ProposeError::Unknown(_))) => Attempt::Perhaps,
+            Heard::Answer(Err(_)) => Attempt::Not,
+            Heard::Answer(Ok(proposed)) => match translate::reply(&proposed.outcome) {
                 Some(reply) => Attempt::Done { index: proposed.index, reply },
                 None => Attempt::Perhaps,
             },
@@ -255,21 +253,13 @@ impl Client {
 
     async fn read_one(&mut self, prefix: &str, linearizable: bool) -> bool {
         let invoked = self.stage.now();
-        if linearizable {
-            match self.on_host(|part| async move { part.barrier(ATTEMPT).await }).await {
-                Asked::Answer(Ok(_)) => {}
-                _ => return false,
-            }
-        }
-        // Where the barrier was; the host may be another one by now, or in another life, and then nothing is read.
-        let Some(shared) = self.stage.shared(self.host, self.asked_life) else { return false };
-        let (revision, found) = shared.read(|keyspace| {
-            let entry = |(key, entry): (&Key, &mgmt_store::Entry)| {
-                let value = String::from_utf8_lossy(&entry.value).into_owned();
-                (key.as_str().to_owned(), Found { value, modified: entry.modify.0, version: entry.version })
-            };
-            (keyspace.revision().0, keyspace.prefix(prefix).map(entry).collect::<BTreeMap<_, _>>())
-        });
+        let barrier = move |asked: Asked| async move {
+            // The state of the very part that the barrier was for: the host may have another one soon.
+            let passed = !linearizable || asked.part.barrier(ATTEMPT).await.is_ok();
+            passed.then_some(asked.shared)
+        };
+        let Heard::Answer(Some(shared)) = self.on_host(barrier).await else { return false };
+        let (revision, found) = translate::read(&shared, prefix);
         self.known.retain(|key, _| !key.starts_with(prefix));
         self.known.extend(found.clone());
         let end = End::Known { returned: self.stage.now(), index: revision, reply: Reply::Read(found) };
@@ -278,22 +268,21 @@ impl Client {
     }
 
     /// Asks the host that answered last, or another one.
-    async fn on_host<F, T>(&mut self, ask: impl FnOnce(Part) -> F) -> Asked<T>
+    async fn on_host<F, T>(&mut self, ask: impl FnOnce(Asked) -> F) -> Heard<T>
     where
         F: Future<Output = T> + Send + 'static,
         T: Send + 'static,
     {
-        let Some((life, part)) = self.stage.part(self.host).filter(|_| !self.chance.percent(5)) else {
+        let Some(asked) = self.stage.ask(self.host).filter(|_| !self.chance.percent(5)) else {
             self.elsewhere();
-            return Asked::Nobody;
+            return Heard::Nobody;
         };
-        self.asked_life = self.stage.life(self.host);
-        let asked = life.run(ask(part));
-        match SimRuntime::timeout(ATTEMPT * 2, asked).await {
-            Ok(Some(answer)) => Asked::Answer(answer),
+        let life = asked.life.clone();
+        match SimRuntime::timeout(ATTEMPT * 2, life.run(ask(asked))).await {
+            Ok(Some(answer)) => Heard::Answer(answer),
             Ok(None) | Err(_) => {
                 self.elsewhere();
-                Asked::Silence
+                Heard::Silence
             }
         }
     }
@@ -304,7 +293,7 @@ impl Client {
 }
 
 /// What came of asking a host.
-enum Asked<T> {
+enum Heard<T> {
     /// It does not run, or has no part in the group: nothing was asked.
     Nobody,
     /// It was asked, and nobody knows.

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use mgmt_store::command::{self, Op, Test};
 use mgmt_store::outcome::Done;
-use mgmt_store::{Body, Command, Event, Outcome};
+use mgmt_store::{Body, Command, Event, Key, Outcome, Shared};
 
-use crate::oracle::history::{Call, Change, Compare, Entry, Index, Reply};
+use crate::oracle::history::{Call, Change, Compare, Entry, Found, Index, Reply};
 use crate::oracle::{Verdict, broken, model};
 
 /// The log as the oracle reads it.
@@ -80,6 +80,7 @@ pub(crate) fn reply(outcome: &[u8]) -> Option<Reply> {
         Ok(Done::Leased { lease, .. }) => Reply::Leased(lease.0),
         Ok(Done::Held { fence }) => Reply::Locked(Some(fence.0)),
         Ok(Done::Waiting { .. }) => Reply::Locked(None),
+        Ok(Done::Session { session }) => Reply::Opened(session),
         Ok(_) => Reply::Done,
     })
 }
@@ -91,4 +92,15 @@ pub(crate) fn event(event: &Event) -> model::Event {
         mgmt_store::Change::Delete => None,
     };
     model::Event { revision: event.revision.0, key: event.key.as_str().to_owned(), now }
+}
+
+/// The keys of a host's replica that begin so, and the revision they are of.
+pub(crate) fn read(shared: &Shared, prefix: &str) -> (Index, BTreeMap<String, Found>) {
+    shared.read(|keyspace| {
+        let found = |(key, entry): (&Key, &mgmt_store::Entry)| {
+            let found = Found { value: text(&entry.value), modified: entry.modify.0, version: entry.version };
+            (key.as_str().to_owned(), found)
+        };
+        (keyspace.revision().0, keyspace.prefix(prefix).map(found).collect())
+    })
 }

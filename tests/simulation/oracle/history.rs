@@ -66,6 +66,8 @@ pub(crate) enum Reply {
     Leased(u64),
     /// The lock is the caller's, under this fencing revision, or he waits for it.
     Locked(Option<u64>),
+    /// The session that was opened.
+    Opened(u64),
     /// What was read.
     Read(BTreeMap<String, Found>),
     /// The store said no, the same way everywhere, and nothing was changed.

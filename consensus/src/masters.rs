@@ -17,7 +17,7 @@ pub mod step;
 pub mod watchman;
 
 pub use census::{Census, Profile, Seat};
-pub use choose::{choose, ready, target};
+pub use choose::{Waits, choose, ready, target};
 pub use leave::{Refusal, may_leave};
 pub use policy::Policy;
 pub use safe::{Unsafe, safe};

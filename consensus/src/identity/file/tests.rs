@@ -168,6 +168,10 @@ impl Disk for Small {
     fn free(&self) -> io::Result<u64> {
         Ok(0)
     }
+
+    fn total(&self) -> io::Result<u64> {
+        Ok(0)
+    }
 }
 
 impl DiskFile for SmallFile {

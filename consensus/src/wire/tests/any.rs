@@ -157,20 +157,12 @@ fn role() -> impl Strategy<Value = Role> {
 }
 
 fn profile() -> impl Strategy<Value = Profile> {
-    (any::<([bool; 5], u32, u32, u64)>(), vec("[a-z]{0,9}", 0..4)).prop_map(|((flags, downs, sync, uptime), zone)| {
-        let [eligible, prefer, draining, disk_low, lost_data] = flags;
-        Profile {
-            eligible,
-            prefer,
-            draining,
-            disk_low,
-            lost_data,
-            zone,
-            downs_last_hour: downs,
-            sync_p99_ms: sync,
-            uptime_ms: uptime,
-        }
-    })
+    (any::<(Option<bool>, [bool; 4], u64, u64)>(), vec("[a-z]{0,9}", 0..4)).prop_map(
+        |((eligible, flags, sync_p99_ms, uptime_ms), zone)| {
+            let [prefer, draining, disk_low, lost_data] = flags;
+            Profile { eligible, prefer, zone, draining, disk_low, lost_data, sync_p99_ms, uptime_ms }
+        },
+    )
 }
 
 fn standing() -> impl Strategy<Value = Standing> {

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::message::{Answer, Appended, Cast, Leader, Mismatch, Profile, Role, Standing, Transferred};
+use super::super::message::{Answer, Appended, Cast, Leader, Mismatch, Role, Standing, Transferred};
 use super::super::raw::{Raw, list};
 use super::{LogIdV1, MembersV1, VoteV1};
 use crate::identity::{ClusterId, PeerId};
+use crate::masters::Profile;
 
 /// New ones at the end only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -221,51 +222,28 @@ impl From<StandingV1> for Standing {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::wire) struct ProfileV1 {
-    eligible: bool,
+    eligible: Option<bool>,
     prefer: bool,
+    #[serde(deserialize_with = "list")]
+    zone: Vec<String>,
     draining: bool,
     disk_low: bool,
     lost_data: bool,
-    #[serde(deserialize_with = "list")]
-    zone: Vec<String>,
-    downs_last_hour: u32,
-    sync_p99_ms: u32,
+    sync_p99_ms: u64,
     uptime_ms: u64,
 }
 
 impl From<&Profile> for ProfileV1 {
     fn from(profile: &Profile) -> Self {
-        let Profile { zone, .. } = profile;
-        let Profile {
-            eligible,
-            prefer,
-            draining,
-            disk_low,
-            lost_data,
-            zone: _,
-            downs_last_hour,
-            sync_p99_ms,
-            uptime_ms,
-        } = *profile;
-        let zone = zone.clone();
-        Self { eligible, prefer, draining, disk_low, lost_data, zone, downs_last_hour, sync_p99_ms, uptime_ms }
+        let Profile { eligible, prefer, zone, draining, disk_low, lost_data, sync_p99_ms, uptime_ms } = profile.clone();
+        Self { eligible, prefer, zone, draining, disk_low, lost_data, sync_p99_ms, uptime_ms }
     }
 }
 
 impl From<ProfileV1> for Profile {
     fn from(profile: ProfileV1) -> Self {
-        let ProfileV1 {
-            eligible,
-            prefer,
-            draining,
-            disk_low,
-            lost_data,
-            zone,
-            downs_last_hour,
-            sync_p99_ms,
-            uptime_ms,
-        } = profile;
-        Self { eligible, prefer, draining, disk_low, lost_data, zone, downs_last_hour, sync_p99_ms, uptime_ms }
+        let ProfileV1 { eligible, prefer, zone, draining, disk_low, lost_data, sync_p99_ms, uptime_ms } = profile;
+        Self { eligible, prefer, zone, draining, disk_low, lost_data, sync_p99_ms, uptime_ms }
     }
 }
 

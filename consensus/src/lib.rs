@@ -9,6 +9,7 @@
 
 pub mod applier;
 pub mod appoint;
+pub mod clerk;
 pub mod disk;
 pub mod gate;
 pub mod ground;

@@ -58,9 +58,10 @@ mod tests;
 mod v1;
 
 pub use message::{
-    Answer, Append, Appended, Ballot, Cast, Leader, Mismatch, Profile, Refusal, Request, Role, Standing, Transfer,
-    Transferred,
+    Answer, Append, Appended, Ballot, Cast, Leader, Mismatch, Refusal, Request, Role, Standing, Transfer, Transferred,
 };
+
+pub use crate::masters::Profile;
 
 /// The raft id of who has none yet.
 pub const NOBODY: RaftId = 0;

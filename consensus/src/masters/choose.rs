@@ -173,11 +173,12 @@ impl<'a> Choice<'a> {
     /// Takes the step; or, if it would make the leader a learner and somebody can lead in its place, hands over first.
     /// If nobody can (there is no other master), the leader leads until it has voted itself out.
     fn step_down(&self, deed: Deed, voters: BTreeSet<RaftId>, why: String) -> Option<Step> {
-        match self.heir(&voters) {
-            Some(to) if !voters.contains(&self.census.me) => {
-                self.transfer(to, format!("the leader is about to be a master no more, since {why}"))
+        let step = self.checked(deed, voters, why)?;
+        match self.heir(&step.voters) {
+            Some(to) if !step.voters.contains(&self.census.me) => {
+                self.transfer(to, format!("the leader is about to be a master no more, since {}", step.why))
             }
-            _ => self.checked(deed, voters, why),
+            _ => Some(step),
         }
     }
 
@@ -229,7 +230,7 @@ impl<'a> Choice<'a> {
     fn shrink(&self) -> Option<Step> {
         let now = self.voters.len();
         let (goal, why) = self.fewer()?;
-        let next = if now % 2 == 0 { now - 1 } else { now - 2 }.max(goal);
+        let next = odd(now - 1).max(goal);
         let voters: Vec<_> = self.voters.iter().copied().collect();
         let leader_stays = self.seat(self.census.me).is_some_and(|me| !me.profile.draining);
         let ways = subsets(&voters, next).into_iter();

@@ -11,6 +11,7 @@ use crate::limits::{
     APPEND_ENTRIES_MAX, COMMAND_BYTES_MAX, CONFIGS_MAX, HOST_NAME_BYTES_MAX, MEMBERS_MAX, SNAPSHOT_CHUNK_BYTES_MAX,
     WHY_BYTES_MAX, ZONE_BYTES_MAX, ZONE_DEPTH_MAX,
 };
+use crate::masters::Profile;
 use crate::types::{Entry, LogId, Member, Membership, Payload, RaftId, SnapshotMeta, Vote};
 
 /// What is asked. Each has its answers beside it; [`Answer::Mismatch`] is one to all of them.
@@ -85,6 +86,11 @@ pub enum Request {
         incarnation: Incarnation,
         /// As in [`Request::Admit`].
         host: String,
+    },
+    /// To the leader: something that is not for the log. → [`Answer::Told`], or one of the four that say why not
+    Tell {
+        /// What; the machine's own affair.
+        message: Bytes,
     },
 }
 
@@ -162,6 +168,11 @@ pub enum Answer {
         cluster: ClusterId,
         /// The id.
         raft_id: RaftId,
+    },
+    /// What the leader says to that.
+    Told {
+        /// The machine's own affair.
+        answer: Bytes,
     },
 }
 
@@ -275,7 +286,7 @@ pub struct Standing {
     pub snapshot: Option<LogId>,
     /// Why his consensus half has stopped, if it has.
     pub fault: Option<String>,
-    /// What speaks for him as a master, and against.
+    /// What speaks for him as a master, and against, as far as he can tell.
     pub profile: Profile,
 }
 
@@ -292,29 +303,6 @@ pub enum Role {
     Leader,
     /// None of this any more.
     Stopped,
-}
-
-/// What speaks for a member as a master, and against.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Profile {
-    /// He may be one at all.
-    pub eligible: bool,
-    /// He is preferred where others are as good.
-    pub prefer: bool,
-    /// He is about to leave.
-    pub draining: bool,
-    /// His disk is nearly full.
-    pub disk_low: bool,
-    /// His directory was lost once in this life of the process.
-    pub lost_data: bool,
-    /// Where he stands, from the largest unit to the smallest.
-    pub zone: Vec<String>,
-    /// How often he was away within the last hour, as far as he can tell.
-    pub downs_last_hour: u32,
-    /// How long a sync of his disk takes, the slowest of a hundred.
-    pub sync_p99_ms: u32,
-    /// How long he has been there.
-    pub uptime_ms: u64,
 }
 
 /// Why a request was not looked at.
@@ -377,6 +365,7 @@ impl Request {
                 at_most("bytes in a piece of a snapshot", piece.len(), SNAPSHOT_CHUNK_BYTES_MAX)
             }
             Self::Propose { command, .. } => at_most("bytes in a command", command.len(), COMMAND_BYTES_MAX),
+            Self::Tell { message } => at_most("bytes in a message", message.len(), COMMAND_BYTES_MAX),
             Self::Admit { host, .. } | Self::Enter { host, .. } => check_host(host),
             Self::Vote(_)
             | Self::PreVote(_)
@@ -393,6 +382,7 @@ impl Answer {
     pub(super) fn check(&self) -> Result<(), WireError> {
         match self {
             Self::Proposed { outcome, .. } => at_most("bytes in an outcome", outcome.len(), COMMAND_BYTES_MAX),
+            Self::Told { answer } => at_most("bytes in an answer", answer.len(), COMMAND_BYTES_MAX),
             Self::Admitted { members, .. } => check_members(members.values()),
             Self::Standing(standing) => standing.check(),
             Self::Unavailable { why }

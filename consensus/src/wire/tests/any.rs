@@ -121,6 +121,7 @@ pub(super) fn request() -> impl Strategy<Value = Request> {
             Request::Admit { peer, incarnation, host, replaces }
         }),
         1 => Just(Request::Standing),
+        1 => bytes().prop_map(|message| Request::Tell { message }),
         1 => (member(), any::<RaftId>()).prop_map(|(Member { peer, incarnation, host }, raft_id)| {
             Request::Enter { raft_id, peer, incarnation, host }
         }),
@@ -156,20 +157,12 @@ fn role() -> impl Strategy<Value = Role> {
 }
 
 fn profile() -> impl Strategy<Value = Profile> {
-    (any::<([bool; 5], u32, u32, u64)>(), vec("[a-z]{0,9}", 0..4)).prop_map(|((flags, downs, sync, uptime), zone)| {
-        let [eligible, prefer, draining, disk_low, lost_data] = flags;
-        Profile {
-            eligible,
-            prefer,
-            draining,
-            disk_low,
-            lost_data,
-            zone,
-            downs_last_hour: downs,
-            sync_p99_ms: sync,
-            uptime_ms: uptime,
-        }
-    })
+    (any::<(Option<bool>, [bool; 4], u64, u64)>(), vec("[a-z]{0,9}", 0..4)).prop_map(
+        |((eligible, flags, sync_p99_ms, uptime_ms), zone)| {
+            let [prefer, draining, disk_low, lost_data] = flags;
+            Profile { eligible, prefer, zone, draining, disk_low, lost_data, sync_p99_ms, uptime_ms }
+        },
+    )
 }
 
 fn standing() -> impl Strategy<Value = Standing> {
@@ -212,6 +205,7 @@ pub(super) fn answer() -> impl Strategy<Value = Answer> {
         Just(Answer::SnapshotUnknown),
         (any::<u64>(), bytes()).prop_map(|(index, outcome)| Answer::Proposed { index, outcome }),
         any::<u64>().prop_map(|index| Answer::ReadAt { index }),
+        bytes().prop_map(|answer| Answer::Told { answer }),
         any::<(u128, RaftId)>()
             .prop_map(|(cluster, raft_id)| Answer::Reserved { cluster: ClusterId(cluster), raft_id }),
         (any::<(u128, RaftId)>(), members()).prop_map(|((cluster, raft_id), members)| Answer::Admitted {

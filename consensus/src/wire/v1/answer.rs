@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::message::{Answer, Appended, Cast, Leader, Mismatch, Profile, Role, Standing, Transferred};
+use super::super::message::{Answer, Appended, Cast, Leader, Mismatch, Role, Standing, Transferred};
 use super::super::raw::{Raw, list};
 use super::{LogIdV1, MembersV1, VoteV1};
 use crate::identity::{ClusterId, PeerId};
+use crate::masters::Profile;
 
 /// New ones at the end only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +28,7 @@ pub(in crate::wire) enum AnswerV1 {
     Refused { why: String },
     Mismatch(MismatchV1),
     Reserved { cluster: u128, raft_id: u64 },
+    Told { answer: Raw },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,51 +222,28 @@ impl From<StandingV1> for Standing {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::wire) struct ProfileV1 {
-    eligible: bool,
+    eligible: Option<bool>,
     prefer: bool,
+    #[serde(deserialize_with = "list")]
+    zone: Vec<String>,
     draining: bool,
     disk_low: bool,
     lost_data: bool,
-    #[serde(deserialize_with = "list")]
-    zone: Vec<String>,
-    downs_last_hour: u32,
-    sync_p99_ms: u32,
+    sync_p99_ms: u64,
     uptime_ms: u64,
 }
 
 impl From<&Profile> for ProfileV1 {
     fn from(profile: &Profile) -> Self {
-        let Profile { zone, .. } = profile;
-        let Profile {
-            eligible,
-            prefer,
-            draining,
-            disk_low,
-            lost_data,
-            zone: _,
-            downs_last_hour,
-            sync_p99_ms,
-            uptime_ms,
-        } = *profile;
-        let zone = zone.clone();
-        Self { eligible, prefer, draining, disk_low, lost_data, zone, downs_last_hour, sync_p99_ms, uptime_ms }
+        let Profile { eligible, prefer, zone, draining, disk_low, lost_data, sync_p99_ms, uptime_ms } = profile.clone();
+        Self { eligible, prefer, zone, draining, disk_low, lost_data, sync_p99_ms, uptime_ms }
     }
 }
 
 impl From<ProfileV1> for Profile {
     fn from(profile: ProfileV1) -> Self {
-        let ProfileV1 {
-            eligible,
-            prefer,
-            draining,
-            disk_low,
-            lost_data,
-            zone,
-            downs_last_hour,
-            sync_p99_ms,
-            uptime_ms,
-        } = profile;
-        Self { eligible, prefer, draining, disk_low, lost_data, zone, downs_last_hour, sync_p99_ms, uptime_ms }
+        let ProfileV1 { eligible, prefer, zone, draining, disk_low, lost_data, sync_p99_ms, uptime_ms } = profile;
+        Self { eligible, prefer, zone, draining, disk_low, lost_data, sync_p99_ms, uptime_ms }
     }
 }
 
@@ -328,6 +307,7 @@ impl From<&Answer> for AnswerV1 {
             Answer::Refused { why } => Self::Refused { why: why.clone() },
             Answer::Mismatch(mismatch) => Self::Mismatch(mismatch.into()),
             Answer::Reserved { cluster, raft_id } => Self::Reserved { cluster: cluster.0, raft_id: *raft_id },
+            Answer::Told { answer } => Self::Told { answer: Raw(answer.clone()) },
         }
     }
 }
@@ -356,6 +336,7 @@ impl From<AnswerV1> for Answer {
             AnswerV1::Refused { why } => Self::Refused { why },
             AnswerV1::Mismatch(mismatch) => Self::Mismatch(mismatch.into()),
             AnswerV1::Reserved { cluster, raft_id } => Self::Reserved { cluster: ClusterId(cluster), raft_id },
+            AnswerV1::Told { answer: Raw(answer) } => Self::Told { answer },
         }
     }
 }

@@ -11,8 +11,8 @@ use crate::oracle::invariants::{Invariants, Sighting, Term};
 use crate::oracle::watches::Watcher;
 use crate::oracle::{Violation, watches, wgl, witness};
 use crate::swarm::Fault;
-use crate::translate;
 use crate::trace::Trace;
+use crate::translate;
 
 /// The record of a run. Shared by all that happens in it.
 #[derive(Clone)]

@@ -13,9 +13,9 @@ use openraft::AsyncRuntime as _;
 use openraft_rt_sim::SimRuntime;
 
 use crate::oracle::history::{Call, End, Found, Operation, OperationId, Reply};
+use crate::stage::{Asked, Stage};
 use crate::swarm::{Chance, Mix};
 use crate::translate;
-use crate::stage::{Asked, Stage};
 
 /// One attempt.
 const ATTEMPT: Duration = Duration::from_millis(1_500);
@@ -57,18 +57,19 @@ impl Client {
     /// Does this and that until it is told to stop.
     pub(crate) async fn be(mut self) {
         let pause_max = self.chance.pick(&[20, 100, 400]);
+        self.stage.client(true);
         while !self.stage.is_over() {
             let mix = self.stage.plan().mix.clone();
             self.act(&mix).await;
             let pause = self.chance.millis(1, pause_max);
             SimRuntime::sleep(pause).await;
         }
+        self.stage.client(false);
     }
 
     /// Does one thing.
     async fn act(&mut self, mix: &Mix) {
-        let weights =
-            [mix.put, mix.swap, mix.delete, mix.transaction, mix.lease, mix.lock, mix.read, mix.read_local];
+        let weights = [mix.put, mix.swap, mix.delete, mix.transaction, mix.lease, mix.lock, mix.read, mix.read_local];
         let mut drawn = self.chance.below(weights.iter().sum());
         let kind = weights.iter().position(|weight| {
             let here = drawn < *weight;
@@ -77,7 +78,7 @@ impl Client {
         });
         let key = self.key();
         match kind {
-            Some(0) => drop(self.write(Body::Put { key: key_of(&key), value: self.value(), lease: None }).await),
+            Some(0) => drop(self.put(&key, None).await),
             Some(1) => self.swap(&key).await,
             Some(2) => drop(self.write(Body::Delete { key: key_of(&key) }).await),
             Some(3) => self.transaction().await,
@@ -94,8 +95,7 @@ impl Client {
     /// A write and a read that must succeed, for the time after all faults.
     pub(crate) async fn serves(&mut self) -> bool {
         let key = self.key();
-        let wrote = self.write(Body::Put { key: key_of(&key), value: self.value(), lease: None }).await;
-        wrote == Some(Reply::Done) && self.read_one(&key, true).await
+        self.put(&key, None).await == Some(Reply::Done) && self.read_one(&key, true).await
     }
 
     /// A key that is only ever touched alone, so that it can be judged alone.
@@ -108,6 +108,11 @@ impl Client {
         let most = self.stage.plan().value_bytes_max as u64;
         let length = usize::try_from(self.chance.between(1, most + 1)).expect("short");
         format!("{}.{session}.{} {}", self.number, sequence + 1, "v".repeat(length)).into_bytes().into()
+    }
+
+    async fn put(&mut self, key: &str, lease: Option<LeaseId>) -> Option<Reply> {
+        let value = self.value();
+        self.write(Body::Put { key: key_of(key), value, lease }).await
     }
 
     async fn swap(&mut self, key: &str) {
@@ -162,8 +167,8 @@ impl Client {
                 drop(self.write(Body::LeaseExpire { leases: vec![LeaseId(lease)] }).await);
             }
             _ => {
-                let key = key_of(&format!("k/l{}", self.chance.below(6)));
-                drop(self.write(Body::Put { key, value: self.value(), lease: Some(LeaseId(lease)) }).await);
+                let key = format!("k/l{}", self.chance.below(6));
+                drop(self.put(&key, Some(LeaseId(lease))).await);
             }
         }
     }

@@ -327,7 +327,7 @@ impl Nemesis {
         let disk = {
             let mut hosts = self.stage.all();
             let image = hosts[host].disk.image();
-            hosts[host].image = Some(image);
+            hosts[host].image = Some((self.stage.site().id_of(host), image));
             hosts[host].disk.clone()
         };
         match fault {
@@ -350,13 +350,15 @@ impl Nemesis {
 
     /// Puts a disk back as it was when it was destroyed: its id has had no other log since.
     fn old_disk(&mut self) -> bool {
-        let Some(host) = self.pick(|host| host.image.is_some()) else { return false };
+        let site = self.stage.site().clone();
+        let other = |host: &Host| host.image.as_ref().is_some_and(|(id, _)| *id != site.id_of(host.number));
+        let Some(host) = self.pick(other) else { return false };
         if !self.spend(host) {
             return false;
         }
         self.kill(host, true);
         let mut hosts = self.stage.all();
-        let image = hosts[host].image.take().expect("it was picked for it");
+        let (_, image) = hosts[host].image.take().expect("it was picked for it");
         hosts[host].disk.restore(&image);
         drop(hosts);
         self.say(Some(host), "an old disk is put back");

@@ -7,9 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use mgmt_consensus::appoint::{Roster, appoint};
+use mgmt_consensus::disk::Disk as _;
+use mgmt_consensus::disk::simulated::Image;
 use mgmt_consensus::identity::{self, Identity, Life as Fate, Log, Stored};
-use mgmt_consensus::log_store::{self, LogStore};
-use mgmt_consensus::masters::{Census, Policy, Profile, Step};
+use mgmt_consensus::log_store::index::lying::Lying;
+use mgmt_consensus::log_store::{self, LogStore, OpenError, Options};
+use mgmt_consensus::masters::{Census, Deed, Policy, Profile, Step};
 use mgmt_consensus::replica::{ChangeError, Replica};
 use mgmt_consensus::settings::Settings;
 use mgmt_consensus::transport::memory::Network;
@@ -24,8 +27,10 @@ use openraft_rt_sim::SimRuntime;
 use crate::book::Book;
 use crate::ground::{Disk, Recorded, Simulated};
 use crate::hosted::{Hosted, Life};
-use crate::oracle::invariants::Sighting;
-use crate::swarm::Chance;
+use crate::oracle::history::Nanos;
+use crate::oracle::invariants::{Sighting, Step as Decided};
+use crate::stage::Cuts;
+use crate::swarm::{Chance, Plan};
 use crate::tapped::{Ear, Tapped};
 
 /// The part of a host in the group.
@@ -33,6 +38,9 @@ pub(crate) type Part = Replica<Simulated, Recorded>;
 
 /// A cluster knows its id before it is: the token says it.
 pub(crate) const CLUSTER: ClusterId = ClusterId(0x51);
+/// Bytes of a segment of the journal, and of its reserve.
+const SEGMENT_BYTES: u64 = 64 << 10;
+const RESERVE_BYTES: u64 = 64 << 10;
 /// Between two attempts to be let in.
 const RETRY: Duration = Duration::from_millis(100);
 /// How long one is waited for.
@@ -44,12 +52,19 @@ pub(crate) struct Site {
     pub(crate) network: Network<SimRuntime>,
     pub(crate) settings: Settings,
     pub(crate) policy: Policy,
-    pub(crate) history_events: usize,
-    pub(crate) ideal: AtomicUsize,
-    pub(crate) ear: Ear,
-    /// What an operator has laid down, and who they are.
-    pub(crate) names: Mutex<Names>,
+    history_events: usize,
+    ideal: AtomicUsize,
+    ear: Ear,
+    names: Mutex<Names>,
+    cuts: Mutex<Cuts>,
+    /// Who was seen alive under an id, and when last.
+    seen: Mutex<BTreeMap<RaftId, (usize, Nanos)>>,
+    /// The parts that run, by their ids.
+    parts: Mutex<BTreeMap<RaftId, (usize, Part)>>,
 }
+
+/// How long after it died a leader may take somebody for alive: [`Policy::alive_ack_ms_max`], and what is on its way.
+const ALIVE_GRACE: Nanos = 1_300_000_000;
 
 /// Who is who.
 #[derive(Debug, Default)]
@@ -63,6 +78,71 @@ pub(crate) struct Names {
 }
 
 impl Site {
+    pub(crate) fn new(
+        book: Book,
+        network: Network<SimRuntime>,
+        settings: Settings,
+        policy: Policy,
+        plan: &Plan,
+        ear: Ear,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            book,
+            network,
+            settings,
+            policy,
+            history_events: plan.history_events,
+            ideal: AtomicUsize::new(plan.ideal),
+            ear,
+            names: Mutex::default(),
+            cuts: Mutex::default(),
+            seen: Mutex::default(),
+            parts: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn ideal(&self) -> usize {
+        self.ideal.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_ideal(&self, ideal: usize) {
+        self.ideal.store(ideal, Ordering::Relaxed);
+    }
+
+    pub(crate) fn cuts(&self) -> MutexGuard<'_, Cuts> {
+        self.cuts.lock().expect("held for a moment only")
+    }
+
+    /// Somebody was seen alive.
+    pub(crate) fn lives(&self, host: usize, id: RaftId, now: Nanos) {
+        self.seen.lock().expect("held for a moment only").insert(id, (host, now));
+    }
+
+    /// The id that a host had last.
+    pub(crate) fn id_of(&self, host: usize) -> Option<RaftId> {
+        let seen = self.seen.lock().expect("held for a moment only");
+        seen.iter().rev().find(|(_, (other, _))| *other == host).map(|(id, _)| *id)
+    }
+
+    /// Who runs and understands this host, or did until a moment ago.
+    fn alive(&self, from: usize) -> BTreeSet<RaftId> {
+        let now = self.book.trace().now();
+        let cuts = self.cuts();
+        let seen = self.seen.lock().expect("held for a moment only");
+        let lately = |since: Nanos| now.saturating_sub(since) < ALIVE_GRACE;
+        let reached = |host: usize| cuts.since(from, host).is_none_or(lately);
+        seen.iter().filter(|(_, (host, at))| lately(*at) && reached(*host)).map(|(id, _)| *id).collect()
+    }
+
+    fn last_of(&self, id: RaftId) -> Option<u64> {
+        let parts = self.parts.lock().expect("held for a moment only");
+        parts.get(&id).map(|(_, part)| part.standing().last.unwrap_or_default())
+    }
+
+    fn parts(&self) -> MutexGuard<'_, BTreeMap<RaftId, (usize, Part)>> {
+        self.parts.lock().expect("held for a moment only")
+    }
+
     pub(crate) fn names(&self) -> MutexGuard<'_, Names> {
         self.names.lock().expect("held for a moment only")
     }
@@ -89,6 +169,10 @@ pub(crate) struct Host {
     pub(crate) face: Arc<Mutex<Face>>,
     /// It has left for good.
     pub(crate) gone: bool,
+    /// What its disk was before it was destroyed, and under which id.
+    pub(crate) image: Option<(Option<RaftId>, Image)>,
+    index: Lying,
+    past: Vec<Life>,
     chance: Chance,
 }
 
@@ -100,8 +184,9 @@ impl Host {
     pub(crate) fn new(number: usize, chance: &mut Chance, capacity: u64) -> Self {
         let peer = PeerId(u128::from(chance.next()) << 64 | number as u128);
         let disk = Disk::new(chance.next(), capacity);
-        let face = Arc::default();
-        Self { number, peer, disk, lives: 0, life: None, face, gone: false, chance: chance.fork() }
+        let (face, index) = (Arc::default(), Lying::new(chance.next()));
+        let (past, chance) = (Vec::new(), chance.fork());
+        Self { number, peer, disk, lives: 0, life: None, face, gone: false, image: None, index, past, chance }
     }
 
     /// Starts the process. The first host of a cluster founds it, if it has never been anybody.
@@ -119,6 +204,7 @@ impl Host {
             life: self.lives,
             face: self.face.clone(),
             chance: self.chance.fork(),
+            index: self.index.clone(),
         };
         drop(life.run(process.be()));
         self.life = Some(life);
@@ -129,12 +215,21 @@ impl Host {
     pub(crate) fn kill(&mut self, site: &Arc<Site>, power: bool) {
         let Some(life) = self.life.take() else { return };
         life.kill();
-        site.network.leave(self.peer);
+        self.past.push(life);
         if power {
+            // Nobody is told of it.
+            site.network.unplug(self.peer);
             self.disk.crash();
         }
+        site.network.crash(self.peer);
+        site.parts().retain(|_, (host, _)| *host != self.number);
         *self.face.lock().expect("held for a moment only") = Face::default();
         site.book.trace().line(Some(self.number), if power { "loses power" } else { "is killed" });
+    }
+
+    /// What its tasks have died of since this was asked last.
+    pub(crate) fn panics(&self) -> Vec<String> {
+        self.past.iter().chain(&self.life).flat_map(Life::panics).collect()
     }
 
     pub(crate) fn runs(&self) -> bool {
@@ -160,6 +255,7 @@ struct Process {
     life: u64,
     face: Arc<Mutex<Face>>,
     chance: Chance,
+    index: Lying,
 }
 
 /// Why a process cannot go on as it is.
@@ -176,6 +272,12 @@ fn disk(error: impl std::fmt::Display) -> Halt {
 }
 
 impl Process {
+    /// Small segments, so that they are recycled; no more room than a small disk has.
+    fn options(&self) -> Options {
+        let index = Arc::new(self.index.clone());
+        Options { segment_bytes: SEGMENT_BYTES, reserve_bytes: RESERVE_BYTES, room_low_bytes: 0, index }
+    }
+
     fn say(&self, what: impl std::fmt::Display) {
         self.site.book.trace().line(Some(self.number), what);
     }
@@ -225,21 +327,26 @@ impl Process {
 
     async fn open_log(&self, expected: Option<Incarnation>) -> Result<(Option<LogStore<Simulated>>, Log), Halt> {
         let incarnation = expected.unwrap_or(Incarnation(0));
-        match LogStore::<Simulated>::open(self.disk.clone(), incarnation, options()).await {
+        match LogStore::<Simulated>::open(self.disk.clone(), incarnation, self.options()).await {
             Ok(log) => Ok((Some(log), Log::Sound(incarnation))),
             Err(error) => {
                 self.say(format_args!("log: {error}"));
-                match log_store::verdict(&error) {
-                    Some(found) => Ok((None, found)),
-                    None => Err(disk(error)),
+                match error {
+                    OpenError::Missing => Ok((None, Log::Missing)),
+                    OpenError::Damaged(_) => Ok((None, Log::Damaged)),
+                    OpenError::OtherIncarnation(other) => Ok((None, Log::Sound(other))),
+                    OpenError::Io { .. } => Err(disk(error)),
                 }
             }
         }
     }
 
     async fn create_log(&self, incarnation: Incarnation) -> Result<LogStore<Simulated>, Halt> {
-        log_store::quarantine(&self.disk).await.map_err(disk)?;
-        LogStore::create(self.disk.clone(), incarnation, options()).await.map_err(disk)
+        if !self.disk.list("journal").map_err(disk)?.is_empty() {
+            let aside = log_store::quarantine(&self.disk).await.map_err(disk)?;
+            self.say(format_args!("its journal is {aside} now"));
+        }
+        LogStore::create(self.disk.clone(), incarnation, self.options()).await.map_err(disk)
     }
 
     /// The first of all.
@@ -297,7 +404,7 @@ impl Process {
             }
             Hosted::sleep(RETRY).await;
         }
-        log.stop().await;
+        log.stop().await.map_err(disk)?;
         end.close();
         Err(Halt::Lost(Some(id), "the reservation was void".to_owned()))
     }
@@ -346,12 +453,14 @@ impl Process {
         let machine = Recorded::new(store, self.number, self.life, site.book.clone());
         let shared = machine.shared();
         let (id, incarnation) = (identity.raft.expect("it has one"), identity.incarnation.0);
-        let started = Replica::start(site.settings.clone(), identity, self.disk.clone(), end, log, machine).await;
+        let started =
+            Replica::start(site.settings.clone(), identity, self.disk.clone(), end, log, machine, Arc::new(())).await;
         let replica: Part = started.map_err(|error| error.to_string())?;
         let term = Some(replica.standing().term);
         site.book.see(&Sighting::Speaks { id, incarnation, term });
-        let roster = Arc::new(Known { site: site.clone(), host: self.number });
+        let roster = Arc::new(Known { site: site.clone(), host: self.number, id });
         drop(Hosted::spawn(appoint(replica.clone(), roster, site.policy.clone())));
+        site.parts().insert(id, (self.number, replica.clone()));
         *self.face.lock().expect("held for a moment only") =
             Face { replica: Some(replica.clone()), shared: Some(shared) };
         self.say(format_args!("is member {id}"));
@@ -373,19 +482,17 @@ impl Process {
         };
         self.say(format_args!("stops as {id}: {why}"));
         *self.face.lock().expect("held for a moment only") = Face::default();
+        self.site.parts().remove(&id);
         replica.stop().await;
         Some((Some(id), why))
     }
-}
-
-fn options() -> log_store::Options {
-    log_store::Options::testing()
 }
 
 /// What the operator knows of the hosts.
 struct Known {
     site: Arc<Site>,
     host: usize,
+    id: RaftId,
 }
 
 impl Roster for Known {
@@ -394,7 +501,7 @@ impl Roster for Known {
             let host = self.site.host_of(member.peer);
             let names = self.site.names();
             Profile {
-                eligible: true,
+                eligible: Some(true),
                 draining: host.is_some_and(|host| names.draining.contains(&host)),
                 lost_data: names.lost.contains(&id),
                 ..Profile::default()
@@ -404,16 +511,27 @@ impl Roster for Known {
     }
 
     fn ideal(&self) -> usize {
-        self.site.ideal.load(Ordering::Relaxed)
+        self.site.ideal()
     }
 
     fn looked(&self, census: &Census, step: Option<&Step>) {
-        if let Some(step) = step {
-            self.site.book.trace().line(Some(self.host), step.sentence(census));
+        let Some(step) = step else { return };
+        self.site.book.trace().line(Some(self.host), step.sentence(census));
+        if !step.deed.changes_membership() || matches!(step.deed, Deed::RemoveLearners { .. }) {
+            return;
         }
+        let (leader, old) = (census.me, census.configs.clone());
+        let last = self.site.last_of(leader).unwrap_or_default();
+        let promoted = step.voters.iter().filter(|id| !census.votes(**id));
+        let behind = promoted.filter_map(|id| Some((*id, last.saturating_sub(self.site.last_of(*id)?)))).collect();
+        let alive = self.site.alive(self.host);
+        self.site.book.see(&Sighting::Decided(Decided { leader, old, new: step.voters.clone(), alive, behind }));
     }
 
     fn ended(&self, step: &Step, result: &Result<(), ChangeError>) {
         self.site.book.trace().line(Some(self.host), format_args!("{:?}: {result:?}", step.deed));
+        if step.deed.changes_membership() && !matches!(step.deed, Deed::RemoveLearners { .. }) {
+            self.site.book.see(&Sighting::Ended { leader: self.id });
+        }
     }
 }

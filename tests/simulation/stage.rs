@@ -24,6 +24,9 @@ struct Inner {
     plan: Plan,
     hosts: Mutex<Vec<Host>>,
     over: AtomicBool,
+    /// Clients and watchers that are not done.
+    clients: AtomicU64,
+    watchers: AtomicU64,
     /// What watchers must have seen before they may go; 0: not known yet.
     until: AtomicU64,
 }
@@ -38,7 +41,15 @@ pub(crate) struct Asked {
 impl Stage {
     pub(crate) fn new(site: Arc<Site>, plan: Plan, hosts: Vec<Host>) -> Self {
         let hosts = Mutex::new(hosts);
-        Self(Arc::new(Inner { site, plan, hosts, over: AtomicBool::new(false), until: AtomicU64::new(0) }))
+        Self(Arc::new(Inner {
+            site,
+            plan,
+            hosts,
+            over: AtomicBool::new(false),
+            clients: AtomicU64::new(0),
+            watchers: AtomicU64::new(0),
+            until: AtomicU64::new(0),
+        }))
     }
 
     pub(crate) fn site(&self) -> &Arc<Site> {
@@ -89,6 +100,26 @@ impl Stage {
         self.book().broken().is_some()
     }
 
+    /// A client begins, or is done.
+    pub(crate) fn client(&self, begins: bool) {
+        count(&self.0.clients, begins);
+    }
+
+    /// A watcher begins, or is done.
+    pub(crate) fn watcher(&self, begins: bool) {
+        count(&self.0.watchers, begins);
+    }
+
+    /// No client waits for an answer any more.
+    pub(crate) fn idle(&self) -> bool {
+        self.0.clients.load(Ordering::Relaxed) == 0
+    }
+
+    /// All watchers have seen everything.
+    pub(crate) fn all_watched(&self) -> bool {
+        self.0.watchers.load(Ordering::Relaxed) == 0
+    }
+
     pub(crate) fn set_until(&self, index: Index) {
         self.0.until.store(index, Ordering::Relaxed);
     }
@@ -111,6 +142,14 @@ impl Stage {
         }
         false
     }
+}
+
+fn count(counter: &AtomicU64, begins: bool) {
+    if begins {
+        counter.fetch_add(1, Ordering::Relaxed)
+    } else {
+        counter.fetch_sub(1, Ordering::Relaxed)
+    };
 }
 
 /// Who reaches whom, and since when not.

@@ -150,7 +150,6 @@ pub(crate) struct Mix {
     pub(crate) transaction: usize,
     pub(crate) lease: usize,
     pub(crate) lock: usize,
-    pub(crate) publish: usize,
     pub(crate) read: usize,
     pub(crate) read_local: usize,
 }
@@ -163,15 +162,13 @@ pub(crate) struct Plan {
     /// Hosts at the beginning.
     pub(crate) hosts: usize,
     /// The ideal number of masters.
-    pub(crate) ideal: u8,
+    pub(crate) ideal: usize,
     /// Clients that write and read.
     pub(crate) clients: usize,
     /// Those that watch.
     pub(crate) watchers: usize,
     /// Keys that each are touched alone.
     pub(crate) keys: usize,
-    /// Operations before the faults end.
-    pub(crate) operations: usize,
     /// What clients do.
     pub(crate) mix: Mix,
     /// What fails, each as often as it is in here.
@@ -219,7 +216,6 @@ impl Plan {
             transaction: weight(70, 4),
             lease: weight(60, 3),
             lock: weight(50, 3),
-            publish: weight(50, 3),
             read: 1 + weight(100, 6),
             read_local: weight(70, 3),
         };
@@ -230,7 +226,6 @@ impl Plan {
             clients: 1 + chance.below(5),
             watchers: chance.below(5),
             keys: 1 + chance.below(10),
-            operations: 100 + chance.below(300),
             mix,
             faults,
             fault_count: 20 + chance.below(10),

@@ -30,6 +30,7 @@ impl Watcher {
 
     /// Watches until it has seen all there is.
     pub(crate) async fn be(mut self) {
+        self.stage.watcher(true);
         while !self.has_all() {
             let host = self.chance.below(self.stage.hosts());
             if let Some(asked) = self.stage.ask(host) {
@@ -46,6 +47,7 @@ impl Watcher {
             let pause = self.chance.millis(1, 300);
             SimRuntime::sleep(pause).await;
         }
+        self.stage.watcher(false);
         self.stage.book().watcher(self.shown);
     }
 

@@ -1,2 +1,30 @@
 //! What hosts share: keys with revisions, exports, per-host maps, locks, leases; how all of it changes, and how changes
 //! are watched.
+//!
+//! [`Keyspace`] decides: a command at an index of the log in, an outcome and events out; no clock, no chance, no wait.
+//! [`StoreMachine`] puts it behind the group, [`Shared`] is what readers hold.
+
+pub mod command;
+mod digest;
+pub mod event;
+pub mod history;
+pub mod host;
+pub mod key;
+pub mod keyspace;
+pub mod limits;
+pub mod machine;
+pub mod outcome;
+mod pages;
+pub mod record;
+pub mod revision;
+pub mod snapshot;
+
+pub use command::{Body, Command, Origin, Request, Ticket};
+pub use event::{Change, Entry, Event, LeaseId, Value};
+pub use history::{Compacted, Events};
+pub use host::HostName;
+pub use key::{Key, Space};
+pub use keyspace::Keyspace;
+pub use machine::{Shared, StoreMachine};
+pub use outcome::{Done, Outcome, Refusal, Role};
+pub use revision::Revision;

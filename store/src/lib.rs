@@ -15,9 +15,15 @@ pub mod limits;
 pub mod machine;
 pub mod outcome;
 mod pages;
+pub mod presence;
 pub mod record;
+pub mod replicated;
 pub mod revision;
+pub mod session;
 pub mod snapshot;
+pub mod view;
+pub mod watch;
+pub mod world;
 
 pub use command::{Body, Command, Origin, Request, Ticket};
 pub use event::{Change, Entry, Event, LeaseId, Value};

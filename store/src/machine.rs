@@ -71,6 +71,21 @@ impl Shared {
         state.history.after(after, state.settled, bytes_max)
     }
 
+    /// Looks at what happened after a revision, event by event and without a copy, up to the revision that is also
+    /// given. Commands wait meanwhile: look at a bounded number.
+    ///
+    /// # Errors
+    /// As [`Shared::events`].
+    pub fn scan<T>(
+        &self,
+        after: Revision,
+        reader: impl FnOnce(&mut dyn Iterator<Item = &Event>, Revision) -> T,
+    ) -> Result<T, Compacted> {
+        let state = self.reading();
+        let mut events = state.history.iter_after(after, state.settled)?;
+        Ok(reader(&mut events, state.settled))
+    }
+
     /// A poisoned lock means that a command panicked half applied. That is a defect, and the thread that had it reports
     /// it and stops the replica; readers go on with what is there, as they do without a quorum.
     fn reading(&self) -> RwLockReadGuard<'_, State> {

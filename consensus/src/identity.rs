@@ -20,6 +20,7 @@ macro_rules! drawn {
     ($(#[$doc:meta])* $Name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "testing", derive(Default))]
         pub struct $Name(pub u128);
 
         impl $Name {
@@ -233,7 +234,25 @@ mod tests {
 
     #[test]
     fn only_the_same_file_with_the_same_log_is_the_same_member() {
-        expect![[r#""#]].assert_eq(&table());
+        expect![[r#"
+            no file, no log: fresh
+            no file, damaged log: rejoin: there is a log without peer.toml
+            no file, log of this life: rejoin: there is a log without peer.toml
+            no file, log of another life: rejoin: there is a log without peer.toml
+            damaged file, no log: rejoin: peer.toml is damaged
+            damaged file, damaged log: rejoin: peer.toml is damaged
+            damaged file, log of this life: rejoin: peer.toml is damaged
+            damaged file, log of another life: rejoin: peer.toml is damaged
+            file without id, no log: rejoin: it was never given an id
+            file without id, damaged log: rejoin: it was never given an id
+            file without id, log of this life: rejoin: it was never given an id
+            file without id, log of another life: rejoin: it was never given an id
+            file with id 7, no log: rejoin, remove 7: the log is missing
+            file with id 7, damaged log: rejoin, remove 7: the log is damaged
+            file with id 7, log of this life: resume as 7
+            file with id 7, log of another life: rejoin, remove 7: the log is of another incarnation
+        "#]]
+        .assert_eq(&table());
     }
 
     #[cfg(feature = "testing")]
@@ -259,8 +278,22 @@ mod tests {
         }
         let mut out = String::new();
         for bad in ["", "-a", ".a", "Web", "a_b", "a b", "ä", "aä", "a\0", "a/b", "..", &"a".repeat(254)] {
-            writeln!(out, "{bad:.10}: {}", check_host(bad).unwrap_err()).unwrap();
+            writeln!(out, "{:?}: {}", bad.get(..9).unwrap_or(bad), check_host(bad).unwrap_err()).unwrap();
         }
-        expect![[r#""#]].assert_eq(&out);
+        expect![[r#"
+            "": a host name has at least one letter or digit
+            "-a": a host name with '-'; it has a-z, 0-9, '.' and '-', and begins with a letter or digit
+            ".a": a host name with '.'; it has a-z, 0-9, '.' and '-', and begins with a letter or digit
+            "Web": a host name with 'W'; it has a-z, 0-9, '.' and '-', and begins with a letter or digit
+            "a_b": a host name with '_'; it has a-z, 0-9, '.' and '-', and begins with a letter or digit
+            "a b": a host name with ' '; it has a-z, 0-9, '.' and '-', and begins with a letter or digit
+            "ä": a host name with 'ä'; it has a-z, 0-9, '.' and '-', and begins with a letter or digit
+            "aä": a host name with 'ä'; it has a-z, 0-9, '.' and '-', and begins with a letter or digit
+            "a\0": a host name with '\0'; it has a-z, 0-9, '.' and '-', and begins with a letter or digit
+            "a/b": a host name with '/'; it has a-z, 0-9, '.' and '-', and begins with a letter or digit
+            "..": a host name with '.'; it has a-z, 0-9, '.' and '-', and begins with a letter or digit
+            "aaaaaaaaa": a host name of 254 bytes; at most 253 are allowed
+        "#]]
+        .assert_eq(&out);
     }
 }

@@ -9,6 +9,7 @@
 
 pub mod applier;
 pub mod appoint;
+pub mod clerk;
 pub mod disk;
 pub mod gate;
 pub mod ground;
@@ -19,9 +20,12 @@ pub mod machine;
 pub mod masters;
 pub mod mutant;
 mod network;
+pub mod peer;
 pub mod replica;
 pub mod settings;
 pub mod snapshots;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod transport;
 pub mod types;
 pub mod wire;

@@ -38,3 +38,25 @@ pub const ZONE_DEPTH_MAX: usize = 8;
 pub const ZONE_BYTES_MAX: usize = 64;
 /// The file in which a peer remembers who it is: a few lines, of which the host name is the longest.
 pub const IDENTITY_BYTES_MAX: usize = 4096;
+/// Records of one batch, as bytes: what is written and synced at once.
+pub const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Records of one batch.
+pub const BATCH_RECORDS_MAX: usize = 4096;
+/// Requests that wait for the log's writer. openraft sends the next ones when these are done.
+pub const WRITER_REQUESTS_MAX: usize = 4096;
+/// Bytes of entries that wait for the log's writer; whoever brings more waits.
+pub const WRITER_BYTES_MAX: usize = 32 << 20;
+/// A file of the journal: large enough that turning to another is rare, small enough that little lies idle.
+pub const SEGMENT_BYTES: u64 = 16 << 20;
+/// Files of the journal that wait to be used again. More are removed.
+pub const SPARE_SEGMENTS_MAX: usize = 2;
+/// Space held back for an orderly stop on a full disk.
+pub const RESERVE_BYTES: u64 = 32 << 20;
+/// Less free space than this is little: such a host should not lead.
+pub const ROOM_LOW_BYTES: u64 = 512 << 20;
+/// So is less than this share of the disk.
+pub const ROOM_LOW_SHARE: u64 = 20;
+/// Recent entries kept in memory: what replication to a healthy member needs.
+pub const TAIL_ENTRIES_MAX: usize = 4096;
+/// Their bytes.
+pub const TAIL_BYTES_MAX: usize = 32 << 20;

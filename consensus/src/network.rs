@@ -15,6 +15,7 @@ use openraft::raft::{TransferLeaderError, TransferLeaderRequest, TransferLeaderR
 use openraft::type_config::alias::SnapshotOf;
 
 use crate::ground::Ground;
+use crate::identity::PeerId;
 use crate::limits::{APPEND_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
 use crate::snapshots::Snapshot;
 use crate::transport::{CallError, Lane};
@@ -53,17 +54,23 @@ pub(crate) enum AskError {
 }
 
 impl<T: crate::transport::Transport> Shared<T> {
+    /// For whoever speaks as `me`.
+    pub(crate) fn new(transport: T, me: Envelope, append_deadline: Duration) -> Self {
+        let (removed, transfers) = (AtomicBool::new(false), AtomicU64::new(1));
+        Self { transport, me, append_deadline, removed, transfers }
+    }
+
     /// Asks a member. Not cancel safe as to whether it was heard.
     pub(crate) async fn ask(
         &self,
-        to: (RaftId, &Member),
+        to: (RaftId, PeerId),
         lane: Lane,
         request: &Request,
         deadline: Duration,
     ) -> Result<Answer, AskError> {
         let envelope = Envelope { to: to.0, ..self.me };
         let message = wire::encode_request(&envelope, request)?;
-        let answer = self.transport.call(to.1.peer, lane, message, deadline).await?;
+        let answer = self.transport.call(to.1, lane, message, deadline).await?;
         match wire::decode_answer(&answer)? {
             (_, Answer::Mismatch(mismatch)) => {
                 if mismatch == Mismatch::NotMember {
@@ -108,7 +115,7 @@ fn rpc<G: Ground>(error: &AskError) -> Rpc<G> {
 
 impl<G: Ground> Link<G> {
     async fn ask(&self, lane: Lane, request: &Request, deadline: Duration) -> Result<Answer, AskError> {
-        self.shared.ask((self.target, &self.member), lane, request, deadline).await
+        self.shared.ask((self.target, self.member.peer), lane, request, deadline).await
     }
 
     async fn ballot(&self, request: Request, option: &RPCOption) -> Result<Cast, Rpc<G>> {

@@ -17,6 +17,7 @@ use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, Lineari
 use openraft::{AsyncRuntime, Instant as _, Raft, ReadPolicy};
 
 use crate::applier::{Applier, RestoreError};
+use crate::clerk::Clerk;
 use crate::ground::Ground;
 use crate::identity::Identity;
 use crate::log_store::LogStore;
@@ -54,6 +55,7 @@ struct Inner<G: Ground, M: Machine> {
     shared: Arc<Shared<G::Transport>>,
     log: LogStore<G>,
     snapshots: Snapshots<G>,
+    clerk: Arc<dyn Clerk>,
     settings: Settings,
     incoming: tokio::sync::Mutex<Option<inbox::Receiving<G>>>,
     /// One change of the membership at a time is begun here.
@@ -119,6 +121,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         transport: G::Transport,
         mut log: LogStore<G>,
         machine: M,
+        clerk: Arc<dyn Clerk>,
     ) -> Result<Self, StartError> {
         let id = identity.raft.ok_or(StartError::NoId)?;
         let snapshots = Snapshots::<G>::new(disk);
@@ -126,13 +129,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         let applier = Applier::open(snapshots.clone(), machine, purged.as_ref())?;
         let commands = applier.commands();
         let me = Envelope { cluster: identity.cluster, from: id, incarnation: identity.incarnation, to: NOBODY };
-        let shared = Arc::new(Shared {
-            transport,
-            me,
-            append_deadline: settings.append_deadline(),
-            removed: AtomicBool::new(false),
-            transfers: AtomicU64::new(1),
-        });
+        let shared = Arc::new(Shared::new(transport, me, settings.append_deadline()));
         let config = settings.openraft().validate().map_err(|error| StartError::Raft(error.to_string()))?;
         let raft = Raft::new(id, Arc::new(config), Links::<G>(shared.clone()), log.clone(), applier);
         let raft = raft.await.map_err(|error| StartError::Raft(error.to_string()))?;
@@ -142,6 +139,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
             shared,
             log,
             snapshots,
+            clerk,
             settings,
             incoming: tokio::sync::Mutex::new(None),
             changing: tokio::sync::Mutex::new(()),
@@ -187,22 +185,22 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         Member { peer, incarnation, host }
     }
 
-    /// Puts a command into the log, wherever the leader is; it is committed and applied there when this returns, and
+    /// Puts a request into the log, wherever the leader is, as what his [`Clerk`] makes of it; it is committed and applied there when this returns, and
     /// perhaps not here yet. Tries until the deadline as long as it is sure that nothing was done.
     ///
     /// Dropped: it may be done or not.
     ///
     /// # Errors
     /// [`ProposeError`], of which each says whether it may have been done.
-    pub async fn propose(&self, command: Bytes, deadline: Duration) -> Result<Proposed, ProposeError> {
+    pub async fn propose(&self, request: Bytes, deadline: Duration) -> Result<Proposed, ProposeError> {
         let until = Deadline::<G>::of(deadline);
         loop {
             let answer = match self.leader() {
-                Some((id, _)) if id == self.id() => self.propose_here(command.clone(), until.left()).await,
+                Some((id, me)) if id == self.id() => self.propose_here(&me, request.clone(), until.left()).await,
                 Some((id, leader)) => {
                     let left = until.left();
-                    let request = Request::Propose { command: command.clone(), deadline: left };
-                    self.ask_leader(id, &leader, &request, left).await
+                    let propose = Request::Propose { command: request.clone(), deadline: left };
+                    self.ask_leader(id, &leader, &propose, left).await
                 }
                 None => Answer::NotLeader { leader: None },
             };
@@ -271,19 +269,23 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         Ok(())
     }
 
-    /// Whom this replica takes for the leader.
-    fn leader(&self) -> Option<(RaftId, Member)> {
+    /// The member with this id, as far as this replica knows.
+    fn known(&self, id: RaftId) -> Option<Member> {
         let metrics = self.0.raft.server_metrics();
         let metrics = metrics.borrow_watched();
-        let id = metrics.current_leader?;
         let known = |membership: &crate::types::StoredMembership| membership.membership().get_node(&id).cloned();
-        let member = known(&metrics.membership_config).or_else(|| known(&metrics.committed_membership_config))?;
-        Some((id, member))
+        known(&metrics.membership_config).or_else(|| known(&metrics.committed_membership_config))
+    }
+
+    /// Whom this replica takes for the leader.
+    fn leader(&self) -> Option<(RaftId, Member)> {
+        let id = self.0.raft.server_metrics().borrow_watched().current_leader?;
+        Some((id, self.known(id)?))
     }
 
     /// Asks the leader, with an answer in any case.
     async fn ask_leader(&self, id: RaftId, leader: &Member, request: &Request, deadline: Duration) -> Answer {
-        match self.0.shared.ask((id, leader), Lane::Client, request, deadline).await {
+        match self.0.shared.ask((id, leader.peer), Lane::Client, request, deadline).await {
             Ok(answer) => answer,
             Err(AskError::Call(error @ (CallError::TooLarge(_) | CallError::Closed))) => {
                 Answer::Refused { why: error.to_string() }
@@ -294,8 +296,43 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         }
     }
 
+    /// Tells the leader something that is not for the log, once.
+    ///
+    /// # Errors
+    /// [`ProposeError`].
+    pub async fn tell(&self, message: Bytes, deadline: Duration) -> Result<Bytes, ProposeError> {
+        let answer = match self.leader() {
+            Some((id, me)) if id == self.id() => self.told_here(&me, &message),
+            Some((id, leader)) => self.ask_leader(id, &leader, &Request::Tell { message }, deadline).await,
+            None => Answer::NotLeader { leader: None },
+        };
+        match answer {
+            Answer::Told { answer } => Ok(answer),
+            Answer::Unknown { why } => Err(ProposeError::Unknown(why)),
+            Answer::Refused { why } => Err(ProposeError::Refused(why)),
+            _ => Err(self.fault().map_or(ProposeError::NoLeader, ProposeError::Stopped)),
+        }
+    }
+
+    fn told_here(&self, from: &Member, message: &[u8]) -> Answer {
+        if self.0.raft.is_leader() {
+            Answer::Told { answer: self.0.clerk.told(from, message) }
+        } else {
+            Answer::NotLeader { leader: None }
+        }
+    }
+
+    /// Waits, by the clock of this ground.
+    pub async fn sleep(&self, time: Duration) {
+        Runtime::<G>::sleep(time).await;
+    }
+
     /// Proposes as the leader, if this is the leader.
-    async fn propose_here(&self, command: Bytes, deadline: Duration) -> Answer {
+    async fn propose_here(&self, from: &Member, request: Bytes, deadline: Duration) -> Answer {
+        let command = match self.0.clerk.attest(from, request) {
+            Ok(command) => command,
+            Err(why) => return Refusal::Refused(why).into(),
+        };
         let written = Runtime::<G>::timeout(deadline, self.0.raft.client_write(Blob(command))).await;
         match written {
             Ok(Ok(response)) => Answer::Proposed { index: response.log_id.index, outcome: response.data.0 },
@@ -364,7 +401,9 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         if let Err(error) = self.0.raft.shutdown().await {
             tracing::error!(?error, "the group's task has not ended well");
         }
-        self.0.log.stop().await;
+        if let Err(fault) = self.0.log.stop().await {
+            tracing::error!(%fault, "the log has ended badly");
+        }
     }
 }
 

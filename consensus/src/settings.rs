@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use openraft::{Config, SnapshotPolicy};
 
-use crate::limits::APPEND_ENTRIES_MAX;
+use crate::limits::{APPEND_ENTRIES_MAX, RAFT_MEMBERS_MAX};
 
 /// Times and sizes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Settings {
     pub snapshot_entries: u64,
     /// Bytes of commands after which a snapshot is taken.
     pub snapshot_bytes: u64,
+    /// Members, voters and learners, that a leader lets in.
+    pub members_max: usize,
     /// Entries that stay in the log behind a snapshot, for those who lag a little.
     pub entries_kept: u64,
 }
@@ -35,6 +37,7 @@ impl Settings {
         quorum_probe: Duration::from_secs(1),
         snapshot_entries: 5_000,
         snapshot_bytes: 8 << 20,
+        members_max: RAFT_MEMBERS_MAX,
         entries_kept: 5_000,
     };
 

@@ -173,11 +173,12 @@ impl<'a> Choice<'a> {
     /// Takes the step; or, if it would make the leader a learner and somebody can lead in its place, hands over first.
     /// If nobody can (there is no other master), the leader leads until it has voted itself out.
     fn step_down(&self, deed: Deed, voters: BTreeSet<RaftId>, why: String) -> Option<Step> {
-        match self.heir(&voters) {
-            Some(to) if !voters.contains(&self.census.me) => {
-                self.transfer(to, format!("the leader is about to be a master no more, since {why}"))
+        let step = self.checked(deed, voters, why)?;
+        match self.heir(&step.voters) {
+            Some(to) if !step.voters.contains(&self.census.me) => {
+                self.transfer(to, format!("the leader is about to be a master no more, since {}", step.why))
             }
-            _ => self.checked(deed, voters, why),
+            _ => Some(step),
         }
     }
 
@@ -216,7 +217,7 @@ impl<'a> Choice<'a> {
         let ways = subsets(&spares, next - now).into_iter();
         let sets = ways.map(|enter| (self.voters | &enter, enter));
         let (voters, enter) = sets.min_by_key(|(voters, _)| self.worth(voters))?;
-        let why = format!("there are {now} masters, and there should be {target}");
+        let why = numbers(now, target);
         self.checked(Deed::Grow { enter }, voters, why)
     }
 
@@ -229,7 +230,7 @@ impl<'a> Choice<'a> {
     fn shrink(&self) -> Option<Step> {
         let now = self.voters.len();
         let (goal, why) = self.fewer()?;
-        let next = if now % 2 == 0 { now - 1 } else { now - 2 }.max(goal);
+        let next = odd(now - 1).max(goal);
         let voters: Vec<_> = self.voters.iter().copied().collect();
         let leader_stays = self.seat(self.census.me).is_some_and(|me| !me.profile.draining);
         let ways = subsets(&voters, next).into_iter();
@@ -243,7 +244,7 @@ impl<'a> Choice<'a> {
     fn fewer(&self) -> Option<(usize, String)> {
         let (now, target) = (self.voters.len(), self.target());
         if now > odd(self.census.ideal) {
-            return Some((target, format!("there are {now} masters, and there should be {target}")));
+            return Some((target, numbers(now, target)));
         }
         if now > target {
             if self.patient && self.someone_is_coming() {
@@ -304,15 +305,13 @@ impl<'a> Choice<'a> {
         }
         let now = spread(self.census, self.voters);
         let spares = self.spares.iter().copied().filter(calm);
-        let ways = spares.flat_map(|enter| self.voters.iter().map(move |leave| (*leave, enter)));
+        // Nor does it have to be the leader: whoever shares its place would do as well.
+        let movable = self.voters.iter().copied().filter(|id| *id != self.census.me);
+        let ways = spares.flat_map(|enter| movable.clone().map(move |leave| (leave, enter)));
         let better = ways.map(|(leave, enter)| (leave, enter, self.exchanged(leave, enter)));
         let better = better.filter(|(.., voters)| spread(self.census, voters) < now);
-        let cost = |leave: RaftId, voters: &BTreeSet<RaftId>| {
-            let (spread, ranks) = self.worth(voters);
-            (spread, leave == self.census.me, ranks)
-        };
-        let (leave, enter, voters) = better.min_by_key(|(leave, _, voters)| cost(*leave, voters))?;
-        self.step_down(Deed::Spread { leave, enter }, voters, "masters should not stand in one place".to_owned())
+        let (leave, enter, voters) = better.min_by_key(|(.., voters)| self.worth(voters))?;
+        self.checked(Deed::Spread { leave, enter }, voters, "masters should not stand in one place".to_owned())
     }
 
     /// Who is gone for good costs every write its share.
@@ -341,6 +340,11 @@ impl Trouble {
             Self::NotEligible => "may not be one".to_owned(),
         }
     }
+}
+
+fn numbers(now: usize, target: usize) -> String {
+    let there_are = if now == 1 { "there is 1 master".to_owned() } else { format!("there are {now} masters") };
+    format!("{there_are}, and there should be {target}")
 }
 
 /// All subsets of so many. Few: masters are at most seven, and of the many learners at most two enter at once.

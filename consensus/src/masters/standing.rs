@@ -1,4 +1,4 @@
-//! Who is what, and why not something else: the questions that [`crate::masters::choose`] asks of each member, with
+//! Who is what, and why not something else: the questions that [`crate::masters::choose()`] asks of each member, with
 //! answers that people can read.
 
 use std::cmp::Reverse;

@@ -198,3 +198,162 @@ impl Watched {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{Incarnation, PeerId};
+
+    /// A watchman, and a world of one leader (1) and some others that all keep up unless told otherwise.
+    struct World {
+        watchman: Watchman,
+        seen: Observation,
+        profiles: BTreeMap<RaftId, Profile>,
+    }
+
+    impl World {
+        fn new(members: RaftId) -> Self {
+            let member = |id: RaftId| Member {
+                peer: PeerId(u128::from(id)),
+                incarnation: Incarnation(u128::from(id)),
+                host: format!("h{id}"),
+            };
+            let seen = Observation {
+                now_ms: 1_000_000,
+                me: 1,
+                term: 1,
+                quorum_ack_ms: Some(0),
+                configs: vec![BTreeSet::from([1])],
+                members: (1..=members).map(|id| (id, member(id))).collect(),
+                membership_index: 1,
+                settled: true,
+                change_in_flight: false,
+                committed: 1_000,
+                progress: (2..=members).map(|id| (id, Progress { matched: Some(1_000), ack_ms: Some(50) })).collect(),
+            };
+            Self { watchman: Watchman::new(Policy::LAN), seen, profiles: BTreeMap::new() }
+        }
+
+        fn after(&mut self, ms: u64) -> Census {
+            self.seen.now_ms += ms;
+            self.watchman.observe(&self.seen, &self.profiles, 5)
+        }
+
+        /// Looks every two seconds, and gives what is known at the end.
+        fn through(&mut self, ms: u64) -> Census {
+            let mut last = None;
+            for _ in 0..ms / 2_000 {
+                last = Some(self.after(2_000));
+            }
+            last.expect("some time")
+        }
+
+        fn two(&mut self) -> &mut Progress {
+            self.seen.progress.get_mut(&2).expect("the world has it")
+        }
+    }
+
+    #[test]
+    fn a_new_leader_knows_nothing_and_waits() {
+        let mut world = World::new(2);
+        world.two().ack_ms = None;
+        let first = world.after(0);
+        assert_eq!((first.led_ms, first.change_ms, first.transfer_ms), (0, 0, None));
+        assert_eq!((first.seats[&2].silent_ms, first.seats[&2].alive_ms), (0, None));
+        assert_eq!((first.seats[&1].silent_ms, first.seats[&1].alive_ms), (0, Some(0)));
+        let later = world.through(30_000);
+        assert_eq!((later.led_ms, later.seats[&2].silent_ms), (30_000, 30_000));
+        world.seen.term = 2;
+        assert_eq!(world.after(2_000).seats[&2].silent_ms, 0, "another term, another life");
+        world.watchman.forget();
+        assert_eq!(world.after(2_000).led_ms, 0);
+    }
+
+    #[test]
+    fn what_was_heard_by_another_leader_is_not_held_against_anybody() {
+        let mut world = World::new(2);
+        world.two().ack_ms = Some(60_000);
+        assert_eq!(world.after(0).seats[&2].silent_ms, 0);
+        assert_eq!(world.after(500).seats[&2].silent_ms, 500);
+    }
+
+    #[test]
+    fn a_break_begins_the_count_anew() {
+        let mut world = World::new(2);
+        world.after(0);
+        assert_eq!(world.through(10_000).seats[&2].alive_ms, Some(10_000));
+        world.two().ack_ms = Some(1_001);
+        let silent = world.after(2_000);
+        assert_eq!((silent.seats[&2].silent_ms, silent.seats[&2].alive_ms), (1_001, None));
+        assert!(!silent.seats[&2].caught_up, "what it had when it was last heard is no news");
+        world.two().ack_ms = Some(1_000);
+        assert_eq!(world.after(2_000).seats[&2].alive_ms, Some(0));
+    }
+
+    #[test]
+    fn near_must_be_seen_twice_and_always_in_between() {
+        let mut world = World::new(2);
+        world.two().matched = Some(1_000 - 64);
+        assert!(!world.after(0).seats[&2].caught_up);
+        assert!(!world.after(999).seats[&2].caught_up, "too soon");
+        assert!(world.after(1).seats[&2].caught_up);
+        world.two().matched = Some(1_000 - 65);
+        assert!(!world.after(2_000).seats[&2].caught_up);
+        world.two().matched = Some(1_000 - 64);
+        assert!(!world.after(2_000).seats[&2].caught_up, "only once again");
+        world.two().matched = None;
+        assert_eq!(world.after(2_000).seats[&2].behind, None);
+        assert_eq!(world.after(2_000).seats[&1].behind, Some(0), "a leader has what it has committed");
+    }
+
+    #[test]
+    fn a_leader_that_stood_still_does_not_blame_the_others() {
+        let mut world = World::new(2);
+        world.after(0);
+        world.through(60_000);
+        world.two().ack_ms = Some(60_000);
+        let woken = world.after(60_000);
+        assert_eq!((woken.led_ms, woken.seats[&2].silent_ms), (0, 0));
+        world.seen.now_ms -= 1;
+        assert_eq!(world.after(0).led_ms, 0, "nor one whose clock went back");
+    }
+
+    #[test]
+    fn downs_are_counted_and_forgotten() {
+        let mut world = World::new(2);
+        world.after(0);
+        for down in 1..=2 {
+            for age in [2_000, 4_000, 6_000, 8_000, 10_000, 12_000] {
+                world.two().ack_ms = Some(age);
+                world.after(2_000);
+            }
+            world.two().ack_ms = Some(0);
+            assert_eq!(world.after(2_000).seats[&2].downs, down);
+        }
+        assert_eq!(world.through(3_590_000).seats[&2].downs, 1, "an hour ago is long ago");
+        assert_eq!(world.through(60_000).seats[&2].downs, 0);
+        for _ in 0..100 {
+            world.two().ack_ms = None;
+            world.through(12_000);
+            world.two().ack_ms = Some(0);
+            world.after(2_000);
+        }
+        assert_eq!(world.after(2_000).seats[&2].downs, DOWNS_MAX);
+    }
+
+    #[test]
+    fn slow_disks_and_changes_and_transfers_have_ages() {
+        let mut world = World::new(2);
+        world.profiles.insert(2, Profile { sync_p99_ms: 501, ..Profile::default() });
+        assert_eq!(world.after(0).seats[&2].slow_ms, Some(0));
+        world.seen.membership_index = 7;
+        world.watchman.transferred(world.seen.now_ms);
+        let census = world.through(4_000);
+        assert_eq!((census.seats[&2].slow_ms, census.change_ms, census.transfer_ms), (Some(4_000), 2_000, Some(4_000)));
+        world.profiles.insert(2, Profile { sync_p99_ms: 500, ..Profile::default() });
+        assert_eq!(world.after(2_000).seats[&2].slow_ms, None);
+        world.seen.members.remove(&2);
+        assert!(!world.after(2_000).seats.contains_key(&2));
+        assert_eq!(world.watchman.watch.as_ref().map(|watch| watch.members.len()), Some(1), "nobody is kept for ever");
+    }
+}

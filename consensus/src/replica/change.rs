@@ -16,7 +16,6 @@ use openraft::{AsyncRuntime, ServerState};
 
 use super::{Replica, Runtime};
 use crate::ground::Ground;
-use crate::limits::RAFT_MEMBERS_MAX;
 use crate::machine::Machine;
 use crate::mutant::{self, Mutant};
 use crate::types::{Group, LogId, Member, RaftId};
@@ -144,7 +143,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
                 return self.reserved(id);
             }
         }
-        if members.len() >= RAFT_MEMBERS_MAX {
+        if members.len() >= self.0.settings.members_max {
             return Answer::Unavailable { why: format!("there are {} members already", members.len()) };
         }
         let written = Runtime::<G>::timeout(CHANGE_DEADLINE, self.0.raft.write_blank()).await;
@@ -181,7 +180,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         let standing = self.standing();
         let behind = standing.membership.log_id().as_ref().is_some_and(|id| id.index > raft_id);
         if !mutant::is(Mutant::IdReused) && (behind || standing.last.is_none_or(|last| last < raft_id)) {
-            return Refusal::Unavailable(format!("the reservation of {raft_id} is void, ask for another one")).into();
+            return Refusal::Refused(format!("the reservation of {raft_id} is void, ask for another one")).into();
         }
         let decided_on = standing.membership.log_id().as_ref().map(|id| id.index);
         let nodes = BTreeMap::from([(raft_id, member.clone())]);

@@ -108,7 +108,14 @@ impl<G: Ground, M: Machine> Replica<G, M> {
             }
             Request::SnapshotChunk { transfer, offset, piece } => self.piece(from, transfer, offset, &piece).await?,
             Request::SnapshotEnd { transfer, .. } => self.ended(from, transfer).await?,
-            Request::Propose { command, deadline } => self.propose_here(command, deadline).await,
+            Request::Propose { command, deadline } => match self.known(from) {
+                Some(member) => self.propose_here(&member, command, deadline).await,
+                None => unknown(),
+            },
+            Request::Tell { message } => match self.known(from) {
+                Some(member) => self.told_here(&member, &message),
+                None => unknown(),
+            },
             Request::ReadIndex => self.read_here(self.0.settings.election_max * 2).await,
             Request::Admit { peer, incarnation, host, replaces } => {
                 self.reserve(&Member { peer, incarnation, host }, replaces).await
@@ -116,7 +123,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
             Request::Enter { raft_id, peer, incarnation, host } => {
                 self.enter(raft_id, &Member { peer, incarnation, host }).await
             }
-            Request::Standing => Answer::Standing(Box::new(self.told())),
+            Request::Standing => Answer::Standing(Box::new(self.standing_told())),
         })
     }
 
@@ -186,6 +193,11 @@ impl<G: Ground, M: Machine> Replica<G, M> {
     fn said<T>(&self, result: std::io::Result<T>) -> Option<T> {
         result.inspect_err(|error| tracing::error!(%error, "a snapshot cannot be received")).ok()
     }
+}
+
+/// An answer to somebody whose admission has not arrived here.
+fn unknown() -> Answer {
+    Answer::Unavailable { why: "the sender is not known here yet".to_owned() }
 }
 
 fn vote_request<G: Ground>(ballot: Ballot) -> VoteRequest<crate::types::Group<G>> {

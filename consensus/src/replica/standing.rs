@@ -77,7 +77,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
     }
 
     /// The same for another member.
-    pub(super) fn told(&self) -> wire::Standing {
+    pub(super) fn standing_told(&self) -> wire::Standing {
         let leader = self.leader().map(|(raft_id, member)| Leader { raft_id, peer: member.peer });
         let fault = self.fault();
         let metrics = self.0.raft.metrics();

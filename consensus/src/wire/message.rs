@@ -87,6 +87,11 @@ pub enum Request {
         /// As in [`Request::Admit`].
         host: String,
     },
+    /// To the leader: something that is not for the log. → [`Answer::Told`], or one of the four that say why not
+    Tell {
+        /// What; the machine's own affair.
+        message: Bytes,
+    },
 }
 
 /// What is answered.
@@ -163,6 +168,11 @@ pub enum Answer {
         cluster: ClusterId,
         /// The id.
         raft_id: RaftId,
+    },
+    /// What the leader says to that.
+    Told {
+        /// The machine's own affair.
+        answer: Bytes,
     },
 }
 
@@ -355,6 +365,7 @@ impl Request {
                 at_most("bytes in a piece of a snapshot", piece.len(), SNAPSHOT_CHUNK_BYTES_MAX)
             }
             Self::Propose { command, .. } => at_most("bytes in a command", command.len(), COMMAND_BYTES_MAX),
+            Self::Tell { message } => at_most("bytes in a message", message.len(), COMMAND_BYTES_MAX),
             Self::Admit { host, .. } | Self::Enter { host, .. } => check_host(host),
             Self::Vote(_)
             | Self::PreVote(_)
@@ -371,6 +382,7 @@ impl Answer {
     pub(super) fn check(&self) -> Result<(), WireError> {
         match self {
             Self::Proposed { outcome, .. } => at_most("bytes in an outcome", outcome.len(), COMMAND_BYTES_MAX),
+            Self::Told { answer } => at_most("bytes in an answer", answer.len(), COMMAND_BYTES_MAX),
             Self::Admitted { members, .. } => check_members(members.values()),
             Self::Standing(standing) => standing.check(),
             Self::Unavailable { why }

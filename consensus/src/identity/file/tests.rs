@@ -25,7 +25,17 @@ fn crc(body: &str) -> String {
 /// The bytes on disk, for ever: a new form gets a new format, and a test of its own.
 #[test]
 fn golden() {
-    expect![[r#""#]].assert_eq(&render(&identity()));
+    expect![[r##"
+        # Who this peer is. Written by mgmt; a copy of it on another host is nobody.
+        format = "1"
+        cluster = "000102030405060708090a0b0c0d0e0f"
+        peer = "101112131415161718191a1b1c1d1e1f"
+        incarnation = "202122232425262728292a2b2c2d2e2f"
+        raft = "17"
+        host = "web1.example"
+        crc = "e9e33a47"
+    "##]]
+    .assert_eq(&render(&identity()));
 }
 
 #[test]
@@ -68,7 +78,8 @@ fn whatever_is_flipped_is_damaged() {
 fn a_newer_file_is_refused_and_not_given_up() {
     let newer = crc(&format!("{HEAD}format = \"2\"\nshape = \"round\"\n"));
     let error = parse(newer.as_bytes()).unwrap_err();
-    expect![[r#""#]].assert_eq(&error.to_string());
+    expect![[r#"peer.toml has format "2", which a newer version has written; this one reads "1""#]]
+        .assert_eq(&error.to_string());
 }
 
 #[test]

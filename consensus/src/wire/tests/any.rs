@@ -121,6 +121,7 @@ pub(super) fn request() -> impl Strategy<Value = Request> {
             Request::Admit { peer, incarnation, host, replaces }
         }),
         1 => Just(Request::Standing),
+        1 => bytes().prop_map(|message| Request::Tell { message }),
         1 => (member(), any::<RaftId>()).prop_map(|(Member { peer, incarnation, host }, raft_id)| {
             Request::Enter { raft_id, peer, incarnation, host }
         }),
@@ -204,6 +205,7 @@ pub(super) fn answer() -> impl Strategy<Value = Answer> {
         Just(Answer::SnapshotUnknown),
         (any::<u64>(), bytes()).prop_map(|(index, outcome)| Answer::Proposed { index, outcome }),
         any::<u64>().prop_map(|index| Answer::ReadAt { index }),
+        bytes().prop_map(|answer| Answer::Told { answer }),
         any::<(u128, RaftId)>()
             .prop_map(|(cluster, raft_id)| Answer::Reserved { cluster: ClusterId(cluster), raft_id }),
         (any::<(u128, RaftId)>(), members()).prop_map(|((cluster, raft_id), members)| Answer::Admitted {

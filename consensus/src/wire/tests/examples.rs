@@ -87,6 +87,7 @@ pub(super) fn requests() -> BTreeMap<&'static str, Request> {
             },
         ),
         ("request-standing", Request::Standing),
+        ("request-tell", Request::Tell { message: Bytes::from_static(b"message") }),
         (
             "request-enter",
             Request::Enter {
@@ -129,6 +130,7 @@ pub(super) fn answers() -> BTreeMap<&'static str, Answer> {
     let last = Some(id(5, 1, 1000));
     let words = |why: &str| why.to_owned();
     BTreeMap::from([
+        ("answer-told", Answer::Told { answer: Bytes::from_static(b"answer") }),
         ("answer-reserved", Answer::Reserved { cluster: ClusterId(0xc1), raft_id: 44 }),
         ("answer-append-all", Answer::Append(Appended::All)),
         ("answer-append-until", Answer::Append(Appended::Until(last))),

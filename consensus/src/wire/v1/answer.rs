@@ -28,6 +28,7 @@ pub(in crate::wire) enum AnswerV1 {
     Refused { why: String },
     Mismatch(MismatchV1),
     Reserved { cluster: u128, raft_id: u64 },
+    Told { answer: Raw },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -306,6 +307,7 @@ impl From<&Answer> for AnswerV1 {
             Answer::Refused { why } => Self::Refused { why: why.clone() },
             Answer::Mismatch(mismatch) => Self::Mismatch(mismatch.into()),
             Answer::Reserved { cluster, raft_id } => Self::Reserved { cluster: cluster.0, raft_id: *raft_id },
+            Answer::Told { answer } => Self::Told { answer: Raw(answer.clone()) },
         }
     }
 }
@@ -334,6 +336,7 @@ impl From<AnswerV1> for Answer {
             AnswerV1::Refused { why } => Self::Refused { why },
             AnswerV1::Mismatch(mismatch) => Self::Mismatch(mismatch.into()),
             AnswerV1::Reserved { cluster, raft_id } => Self::Reserved { cluster: ClusterId(cluster), raft_id },
+            AnswerV1::Told { answer: Raw(answer) } => Self::Told { answer },
         }
     }
 }

@@ -61,6 +61,9 @@ pub(in crate::wire) enum RequestV1 {
         incarnation: u128,
         host: String,
     },
+    Tell {
+        message: Raw,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +120,7 @@ impl From<&Request> for RequestV1 {
             Request::Enter { raft_id, peer, incarnation, host } => {
                 Self::Enter { raft_id: *raft_id, peer: peer.0, incarnation: incarnation.0, host: host.clone() }
             }
+            Request::Tell { message } => Self::Tell { message: Raw(message.clone()) },
         }
     }
 }
@@ -155,6 +159,7 @@ impl TryFrom<RequestV1> for Request {
             RequestV1::Enter { raft_id, peer, incarnation, host } => {
                 Self::Enter { raft_id, peer: PeerId(peer), incarnation: Incarnation(incarnation), host }
             }
+            RequestV1::Tell { message: Raw(message) } => Self::Tell { message },
         })
     }
 }

@@ -18,7 +18,7 @@ use openraft::storage::RaftLogStorage as _;
 
 const SEGMENT_BYTES: usize = 16 << 10;
 /// Of so many flips one is tried, unless all are: no multiple of 8, so that all bits of a byte come up.
-const STRIDE: usize = 17;
+const STRIDE: usize = 37;
 
 /// A journal, and everything it has ever been.
 struct Journal {

@@ -20,6 +20,7 @@ pub mod machine;
 pub mod masters;
 pub mod mutant;
 mod network;
+pub mod peer;
 pub mod replica;
 pub mod settings;
 pub mod snapshots;

@@ -331,11 +331,11 @@ impl<G: Ground> RaftLogStorage<Group<G>> for LogStore<G> {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        self.shared.check()?;
         let entries: Vec<_> = entries.into_iter().collect();
         let bytes = self.admit(&entries)?;
         let gate = Arc::clone(&self.door.gate);
         let permit = gate.acquire_many_owned(gate_units(bytes)).await.map_err(io::Error::other)?;
-        self.shared.check()?;
         // Its place in the queue comes first and what readers see second, with nothing in between that could fail.
         let place = self.door.requests.reserve().await;
         let place = place.map_err(|_| self.fault().unwrap_or_else(Fault::stopped))?;

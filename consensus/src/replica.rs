@@ -401,7 +401,9 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         if let Err(error) = self.0.raft.shutdown().await {
             tracing::error!(?error, "the group's task has not ended well");
         }
-        self.0.log.stop().await;
+        if let Err(fault) = self.0.log.stop().await {
+            tracing::error!(%fault, "the log has ended badly");
+        }
     }
 }
 

@@ -152,6 +152,18 @@ impl<G: Ground> Snapshots<G> {
         }
     }
 
+    /// Moves all of them into another folder: they belong to a former life.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub async fn put_aside(&self, folder: &str) -> io::Result<()> {
+        for name in self.disk.list(FOLDER)? {
+            self.disk.rename(&path(&name), &format!("{folder}/{name}"))?;
+        }
+        self.disk.sync_folder(folder).await?;
+        self.disk.sync_folder(FOLDER).await
+    }
+
     /// Opens a finished one and verifies it to its last byte.
     ///
     /// # Errors

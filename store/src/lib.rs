@@ -5,8 +5,10 @@
 //! [`StoreMachine`] puts it behind the group, [`Shared`] is what readers hold.
 
 pub mod command;
+pub mod desk;
 mod digest;
 pub mod event;
+mod group;
 pub mod history;
 pub mod host;
 pub mod key;

@@ -120,6 +120,19 @@ impl StoreMachine {
         machine
     }
 
+    /// An empty store in the place of one that readers hold already: a replica that begins anew. What they followed is
+    /// forgotten, and they are told so.
+    #[must_use]
+    pub fn anew(shared: Arc<Shared>) -> Self {
+        {
+            let mut state = shared.writing();
+            state.keyspace = Keyspace::default();
+            state.history.restart(Revision(0));
+            state.settled = Revision(0);
+        }
+        Self { shared, events: Vec::new() }
+    }
+
     /// What readers hold.
     #[must_use]
     pub fn shared(&self) -> Arc<Shared> {

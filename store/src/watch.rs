@@ -93,18 +93,27 @@ impl From<Compacted> for WatchError {
     }
 }
 
+/// How much is given and looked at in one go.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    batch_bytes: usize,
+    scan_events: usize,
+}
+
 /// The watches of one member.
 #[derive(Debug, Clone)]
 pub struct Watches {
     shared: Arc<Shared>,
     open: Arc<AtomicUsize>,
+    sizes: Sizes,
 }
 
 impl Watches {
     /// No watches yet, on this state.
     #[must_use]
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, open: Arc::default() }
+        let sizes = Sizes { batch_bytes: BATCH_BYTES_MAX, scan_events: SCAN_EVENTS_MAX };
+        Self { shared, open: Arc::default(), sizes }
     }
 
     /// A watch that gets everything after this revision. It may be one that this member has not seen yet.
@@ -114,7 +123,8 @@ impl Watches {
     pub fn open(&self, filter: Filter, after: Revision) -> Result<Watch, WatchError> {
         let place = Place::take(&self.open).ok_or(WatchError::TooMany)?;
         let position = Position::from(after);
-        Ok(Watch { shared: self.shared.clone(), filter, position, told: after, drop_one: false, _place: place })
+        let (shared, sizes) = (Arc::clone(&self.shared), self.sizes);
+        Ok(Watch { shared, filter, position, told: after, sizes, drop_one: false, _place: place })
     }
 
     /// A watch that goes on where another one was: on this member or another, whenever that was.
@@ -159,6 +169,7 @@ pub struct Watch {
     position: Position,
     /// The revision of the last position that was told.
     told: Revision,
+    sizes: Sizes,
     /// Only ever set by a deliberate defect.
     drop_one: bool,
     _place: Place,
@@ -209,7 +220,7 @@ impl Watch {
     /// Looks at a stretch of the history from where this watch stands.
     fn look(&mut self) -> Result<Batch, Compacted> {
         let mut at = self.position;
-        let (filter, drop_one) = (&self.filter, &mut self.drop_one);
+        let (filter, sizes, drop_one) = (&self.filter, self.sizes, &mut self.drop_one);
         let mut events = Vec::new();
         self.shared.scan(at.revision, |history, settled| {
             let (mut bytes, mut looked, mut current) = (0, 0, None);
@@ -218,12 +229,12 @@ impl Watch {
                 if current.is_some_and(|revision| revision != event.revision) {
                     at = Position::from(current.expect("it was just compared"));
                 }
-                if looked == SCAN_EVENTS_MAX {
+                if looked == sizes.scan_events {
                     return;
                 }
                 if filter.matches(event.key.as_str()) && !std::mem::take(drop_one) {
                     let more = event.bytes();
-                    if bytes + more > BATCH_BYTES_MAX && !events.is_empty() {
+                    if bytes + more > sizes.batch_bytes && !events.is_empty() {
                         return;
                     }
                     bytes += more;

@@ -124,6 +124,9 @@ impl<G: Ground> Writer<G> {
                 match request {
                     Request::Stop(done) => {
                         self.flush().await?;
+                        // There is time for it now: the next start will know that nothing is torn.
+                        self.journal.mark()?;
+                        self.journal.sync().await?;
                         return Ok(Some(done));
                     }
                     Request::Record(record, done) => self.record(record, done).await?,

@@ -76,6 +76,14 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         }
     }
 
+    /// The term in which it leads, if it does.
+    #[must_use]
+    pub fn leads(&self) -> Option<u64> {
+        let metrics = self.0.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        (metrics.state == ServerState::Leader).then_some(metrics.current_term)
+    }
+
     /// The same for another member.
     pub(super) fn standing_told(&self) -> wire::Standing {
         let leader = self.leader().map(|(raft_id, member)| Leader { raft_id, peer: member.peer });

@@ -76,8 +76,11 @@ fn word(bytes: &[u8], at: usize) -> u32 {
 impl Header {
     /// Reads the header at an offset; `None` if there is none.
     pub(super) fn at(bytes: &[u8], offset: usize, seed: u32) -> Option<Self> {
-        let head = bytes.get(offset..offset.checked_add(HEADER_BYTES)?)?;
         // Cheapest first: this is asked at every multiple of 8 behind the end of the log.
+        if !matches!(bytes.get(offset.checked_add(16)?)?, b'B' | b'S' | b'N') {
+            return None;
+        }
+        let head = bytes.get(offset..offset.checked_add(HEADER_BYTES)?)?;
         let kind = Kind::of(word(head, 16))?;
         if crc32c::crc32c_append(seed, &head[..20]) != word(head, 20) {
             return None;

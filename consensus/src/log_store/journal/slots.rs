@@ -138,12 +138,16 @@ impl<G: Ground> Maker<G> {
         if let Some((slot, making)) = self.spare.take() {
             match making.await {
                 Some(Ok(())) => return Ok(slot),
-                Some(Err(error)) => tracing::warn!(%error, "no spare segment could be made ahead"),
-                None => tracing::warn!("making a spare segment has panicked"),
+                Some(Err(error)) if error.kind() == io::ErrorKind::StorageFull => {
+                    tracing::warn!("the disk is too full for a spare segment");
+                }
+                // A sync that failed is one too many, whatever it was for.
+                Some(Err(error)) => return Err(Fault::new("make", &slot, &error)),
+                None => return Err(Fault::new("make", &slot, &io::Error::other("it has panicked"))),
             }
         }
-        let failed = |error: io::Error| Fault::new("make", FOLDER, &error);
-        let slot = self.next_slot().map_err(failed)?;
+        let slot = self.next_slot().map_err(|error| Fault::new("list", FOLDER, &error))?;
+        let failed = |error: io::Error| Fault::new("make", &slot, &error);
         match self.make(&slot, 0, false).await {
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 tracing::warn!("the disk is full: the reserve is given up");

@@ -294,6 +294,12 @@ impl<I: Instant> Switch<I> {
         sent.into_iter().for_each(|packet| self.send(packet, now));
     }
 
+    /// The calls of a peer that wait for an answer.
+    #[cfg(test)]
+    pub(super) fn waiting(&self, peer: PeerId) -> Vec<u64> {
+        self.stations.get(&peer).into_iter().flat_map(|station| station.calls.keys().copied()).collect()
+    }
+
     pub(super) fn calm(&mut self, now: I) {
         self.paths.calm();
         for peer in self.stations.keys().copied().collect::<Vec<_>>() {

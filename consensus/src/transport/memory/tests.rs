@@ -200,6 +200,42 @@ fn a_peer_that_stands_still_goes_on_where_it_was() {
     });
 }
 
+/// What waited in line before it stood still is there for all that accept.
+#[test]
+fn all_who_accept_hear_that_it_goes_on() {
+    simulate(async |network| {
+        let (a, b) = (network.join(A), network.join(B));
+        for lane in [Lane::Control, Lane::Snapshot] {
+            let a = a.clone();
+            drop(SimRuntime::spawn(async move { a.call(B, lane, Bytes::new(), SECOND).await }));
+        }
+        SimRuntime::sleep(DELAY).await;
+        network.pause(B);
+        let accepting = [&b, &b].map(|end| {
+            let end = end.clone();
+            SimRuntime::spawn(async move { SimRuntime::timeout(SECOND, end.accept()).await.is_ok() })
+        });
+        SimRuntime::sleep(DELAY).await;
+        network.resume(B);
+        for accepting in accepting {
+            assert!(accepting.await.unwrap(), "not woken");
+        }
+    });
+}
+
+#[test]
+fn nothing_is_kept_of_calls_that_were_given_up() {
+    simulate(async |network| {
+        let (a, _b) = (network.join(A), network.join(B));
+        for _ in 0..10 {
+            assert_eq!(ask(&a, B).await, SILENCE);
+        }
+        let again = a.call(B, Lane::Client, Bytes::new(), SECOND);
+        drop(SimRuntime::timeout(DELAY, again).await);
+        assert!(network.shared.lock().waiting(A).is_empty());
+    });
+}
+
 #[test]
 fn as_much_is_lost_and_doubled_as_was_asked_for() {
     simulate(async |network| {

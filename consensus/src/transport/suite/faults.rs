@@ -44,6 +44,8 @@ pub(super) async fn closing<R: AsyncRuntime, T: Transport, F: Fabric<T>>(bench: 
     let end = a.clone();
     let accepting = R::spawn(async move { end.accept().await.is_none() });
     let before = a.clone();
+    // So that accepting and all calls wait already when the end comes.
+    R::sleep(QUIET).await;
     a.close();
     for call in calls {
         assert_eq!(bench.result(call).await, Err(CallError::Closed));

@@ -2,14 +2,13 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use mgmt_consensus::disk::simulated::SimulatedDisk;
 use mgmt_consensus::machine::{Frozen as _, Unknown};
 use mgmt_consensus::transport::memory::Memory;
 use mgmt_consensus::{Ground, Machine};
-use mgmt_store::{Shared, StoreMachine};
+use mgmt_store::StoreMachine;
 use openraft::AsyncRuntime as _;
 use openraft_rt_sim::SimRuntime;
 
@@ -62,10 +61,6 @@ impl Recorded {
     fn compare(&self) {
         let digest = digest(&self.store);
         self.book.see(&Sighting::State { host: self.host, index: self.at, digest });
-    }
-
-    pub(crate) fn shared(&self) -> Arc<Shared> {
-        self.store.shared()
     }
 }
 

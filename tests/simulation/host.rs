@@ -7,19 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use mgmt_consensus::appoint::{Roster, appoint};
-use mgmt_consensus::disk::Disk as _;
 use mgmt_consensus::disk::simulated::Image;
-use mgmt_consensus::identity::{self, Identity, Life as Fate, Log, Stored};
 use mgmt_consensus::log_store::index::lying::Lying;
-use mgmt_consensus::log_store::{self, LogStore, OpenError, Options};
+use mgmt_consensus::log_store::{self, Options};
 use mgmt_consensus::masters::{Census, Deed, Policy, Profile, Step};
+use mgmt_consensus::peer::{ComeError, Otherwise, Peer};
 use mgmt_consensus::replica::{ChangeError, Replica};
 use mgmt_consensus::settings::Settings;
 use mgmt_consensus::transport::memory::Network;
-use mgmt_consensus::transport::{Lane, Transport as _};
 use mgmt_consensus::types::{Member, RaftId};
-use mgmt_consensus::wire::{self, Answer, Envelope, NOBODY, Request};
-use mgmt_consensus::{ClusterId, Incarnation, PeerId};
+use mgmt_consensus::{ClusterId, PeerId};
 use mgmt_store::{Shared, StoreMachine};
 use openraft::AsyncRuntime as _;
 use openraft_rt_sim::SimRuntime;
@@ -41,10 +38,10 @@ pub(crate) const CLUSTER: ClusterId = ClusterId(0x51);
 /// Bytes of a segment of the journal, and of its reserve.
 const SEGMENT_BYTES: u64 = 64 << 10;
 const RESERVE_BYTES: u64 = 64 << 10;
-/// Between two attempts to be let in.
+/// Between two looks at itself, and before it tries to come up again.
 const RETRY: Duration = Duration::from_millis(100);
-/// How long one is waited for.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long it asks to be let in before it says that nobody has.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What all hosts have in common.
 pub(crate) struct Site {
@@ -258,218 +255,69 @@ struct Process {
     index: Lying,
 }
 
-/// Why a process cannot go on as it is.
-#[derive(Debug)]
-enum Halt {
-    /// The disk does not let it; it may try again.
-    Disk(String),
-    /// What it was is gone: it comes back as somebody else.
-    Lost(Option<RaftId>, String),
-}
-
-fn disk(error: impl std::fmt::Display) -> Halt {
-    Halt::Disk(error.to_string())
-}
-
 impl Process {
-    /// Small segments, so that they are recycled; no more room than a small disk has.
-    fn options(&self) -> Options {
-        let index = Arc::new(self.index.clone());
-        Options { segment_bytes: SEGMENT_BYTES, reserve_bytes: RESERVE_BYTES, room_low_bytes: 0, index }
-    }
-
     fn say(&self, what: impl std::fmt::Display) {
         self.site.book.trace().line(Some(self.number), what);
     }
 
     /// Lives until it is killed.
     async fn be(mut self) {
-        let mut lost: Option<(Option<RaftId>, String)> = None;
         loop {
-            let replica = match lost.take() {
-                None => self.take_up().await,
-                Some((old, why)) => self.rejoin(old, &why).await,
-            };
-            match replica {
-                Ok(replica) => lost = self.serve(replica).await,
-                Err(Halt::Lost(old, why)) => lost = Some((old, why)),
-                Err(Halt::Disk(why)) => self.say(format_args!("waits: {why}")),
+            match self.come().await {
+                Ok((replica, shared)) => self.serve(replica, shared).await,
+                Err(error) => self.say(format_args!("does not come up: {error}")),
             }
+            self.founds = false;
             Hosted::sleep(RETRY).await;
         }
     }
 
-    /// Looks at what is there, and goes on from it.
-    async fn take_up(&mut self) -> Result<Part, Halt> {
-        let stored = identity::load(&self.disk).map_err(disk)?;
-        let expected = match &stored {
-            Stored::Sound(identity) => Some(identity.incarnation),
-            _ => None,
+    /// Comes up as the program does.
+    async fn come(&mut self) -> Result<(Part, Arc<Shared>), ComeError> {
+        let end = Tapped::new(self.site.network.join(self.peer), self.site.ear.clone());
+        let drawn = Mutex::new(self.chance.fork());
+        let peer = Peer::<Simulated> {
+            settings: self.site.settings.clone(),
+            options: self.options(),
+            disk: self.disk.clone(),
+            transport: end,
+            host: name_of(self.number),
+            clerk: Arc::new(()),
+            chance: Arc::new(move || drawn.lock().expect("held for a moment only").next()),
         };
-        let (log, found) = self.open_log(expected).await?;
-        let fate = Fate::decide(&stored, found);
-        self.say(format_args!("is {fate:?}"));
-        match fate {
-            Fate::Fresh if self.founds => self.found().await,
-            Fate::Fresh => self.rejoin(None, "fresh").await,
-            Fate::Resume(identity) => {
-                let log = match log {
-                    Some(log) => log,
-                    None => self.create_log(identity.incarnation).await?,
-                };
-                let old = identity.raft;
-                let start = self.start(identity, log).await;
-                start.map_err(|why| Halt::Lost(old, why))
-            }
-            Fate::Rejoin { old, why } => self.rejoin(old, &why.to_string()).await,
-        }
-    }
-
-    async fn open_log(&self, expected: Option<Incarnation>) -> Result<(Option<LogStore<Simulated>>, Log), Halt> {
-        let incarnation = expected.unwrap_or(Incarnation(0));
-        match LogStore::<Simulated>::open(self.disk.clone(), incarnation, self.options()).await {
-            Ok(log) => Ok((Some(log), Log::Sound(incarnation))),
-            Err(error) => {
-                self.say(format_args!("log: {error}"));
-                match error {
-                    OpenError::Missing => Ok((None, Log::Missing)),
-                    OpenError::Damaged(_) => Ok((None, Log::Damaged)),
-                    OpenError::OtherIncarnation(other) => Ok((None, Log::Sound(other))),
-                    OpenError::Io { .. } => Err(disk(error)),
-                }
-            }
-        }
-    }
-
-    async fn create_log(&self, incarnation: Incarnation) -> Result<LogStore<Simulated>, Halt> {
-        if !self.disk.list("journal").map_err(disk)?.is_empty() {
-            let aside = log_store::quarantine(&self.disk).await.map_err(disk)?;
-            self.say(format_args!("its journal is {aside} now"));
-        }
-        LogStore::create(self.disk.clone(), incarnation, self.options()).await.map_err(disk)
-    }
-
-    /// The first of all.
-    async fn found(&mut self) -> Result<Part, Halt> {
-        let identity = self.drawn(Some(1));
-        let log = self.create_log(identity.incarnation).await?;
-        identity::save(&self.disk, &identity).await.map_err(disk)?;
-        let replica = self.start(identity, log).await.map_err(Halt::Disk)?;
-        replica.found().await.map_err(disk)?;
-        Ok(replica)
-    }
-
-    fn drawn(&mut self, raft: Option<RaftId>) -> Identity {
-        let chance = &mut self.chance;
-        let incarnation = Incarnation::draw(|| chance.next());
-        Identity { cluster: CLUSTER, peer: self.peer, incarnation, raft, host: name_of(self.number) }
-    }
-
-    /// Asks to be let in, as somebody new, until it is.
-    async fn rejoin(&mut self, old: Option<RaftId>, why: &str) -> Result<Part, Halt> {
-        self.say(format_args!("asks to be let in (was {old:?}: {why})"));
-        self.site.names().lost.extend(old);
-        let mut identity = self.drawn(None);
-        identity::save(&self.disk, &identity).await.map_err(disk)?;
-        let end = self.end();
-        let id = loop {
-            let request = Request::Admit {
-                peer: self.peer,
-                incarnation: identity.incarnation,
-                host: identity.host.clone(),
-                replaces: old,
-            };
-            match self.ask_around(&end, &identity, &request).await {
-                Some(Answer::Reserved { raft_id, .. }) => break raft_id,
-                other => self.say(format_args!("no id: {other:?}")),
-            }
-            Hosted::sleep(RETRY).await;
+        let seeds = self.site.names().peers.values().copied().collect();
+        let otherwise = match self.founds {
+            true => Otherwise::Found(CLUSTER),
+            false => Otherwise::Join { cluster: CLUSTER, seeds, patience: PATIENCE },
         };
-        identity.raft = Some(id);
-        let log = self.create_log(identity.incarnation).await?;
-        identity::save(&self.disk, &identity).await.map_err(disk)?;
-        self.say(format_args!("enters as {id}"));
-        for _ in 0..20 {
-            let request = Request::Enter {
-                raft_id: id,
-                peer: self.peer,
-                incarnation: identity.incarnation,
-                host: identity.host.clone(),
-            };
-            match self.ask_around(&end, &identity, &request).await {
-                Some(Answer::Admitted { .. }) => {
-                    return self.start_on(end, identity, log).await.map_err(|why| Halt::Lost(Some(id), why));
-                }
-                other => self.say(format_args!("not in as {id}: {other:?}")),
-            }
-            Hosted::sleep(RETRY).await;
-        }
-        log.stop().await.map_err(disk)?;
-        end.close();
-        Err(Halt::Lost(Some(id), "the reservation was void".to_owned()))
+        let shared = Mutex::new(None);
+        let machine = || {
+            let store = StoreMachine::with_history(self.site.history_events, usize::MAX);
+            *shared.lock().expect("held for a moment only") = Some(store.shared());
+            Recorded::new(store, self.number, self.life, self.site.book.clone())
+        };
+        let replica = peer.come(otherwise, machine).await?;
+        let shared = shared.into_inner().expect("held for a moment only").expect("the part has a machine");
+        Ok((replica, shared))
     }
 
-    fn end(&self) -> Tapped<mgmt_consensus::transport::memory::Memory<SimRuntime>> {
-        Tapped::new(self.site.network.join(self.peer), self.site.ear.clone())
+    /// Small segments, so that they are recycled; no more room than a small disk has.
+    fn options(&self) -> Options {
+        let index = Arc::new(self.index.clone());
+        Options { segment_bytes: SEGMENT_BYTES, reserve_bytes: RESERVE_BYTES, room_low_bytes: 0, index }
     }
 
-    /// Asks the others one after the other, until the leader has answered.
-    async fn ask_around(
-        &mut self,
-        end: &Tapped<mgmt_consensus::transport::memory::Memory<SimRuntime>>,
-        identity: &Identity,
-        request: &Request,
-    ) -> Option<Answer> {
-        let envelope = Envelope { cluster: CLUSTER, from: NOBODY, incarnation: identity.incarnation, to: NOBODY };
-        let message = wire::encode_request(&envelope, request).expect("it is short");
-        let mut others: Vec<PeerId> = self.site.names().peers.values().copied().collect();
-        others.retain(|peer| *peer != self.peer);
-        let mut said = None;
-        while !others.is_empty() {
-            let to = others.swap_remove(self.chance.below(others.len()));
-            let Ok(answer) = end.call(to, Lane::Client, message.clone(), PATIENCE).await else { continue };
-            match wire::decode_answer(&answer) {
-                Ok((_, Answer::NotLeader { .. } | Answer::Mismatch(_))) => {}
-                Ok((_, answer @ (Answer::Reserved { .. } | Answer::Admitted { .. }))) => return Some(answer),
-                Ok((_, answer)) => said = Some(answer),
-                Err(error) => self.say(format_args!("an answer that cannot be read: {error}")),
-            }
-        }
-        said
-    }
-
-    async fn start(&self, identity: Identity, log: LogStore<Simulated>) -> Result<Part, String> {
-        self.start_on(self.end(), identity, log).await
-    }
-
-    async fn start_on(
-        &self,
-        end: Tapped<mgmt_consensus::transport::memory::Memory<SimRuntime>>,
-        identity: Identity,
-        log: LogStore<Simulated>,
-    ) -> Result<Part, String> {
-        let site = &self.site;
-        let store = StoreMachine::with_history(site.history_events, usize::MAX);
-        let machine = Recorded::new(store, self.number, self.life, site.book.clone());
-        let shared = machine.shared();
-        let (id, incarnation) = (identity.raft.expect("it has one"), identity.incarnation.0);
-        let started =
-            Replica::start(site.settings.clone(), identity, self.disk.clone(), end, log, machine, Arc::new(())).await;
-        let replica: Part = started.map_err(|error| error.to_string())?;
-        let term = Some(replica.standing().term);
-        site.book.see(&Sighting::Speaks { id, incarnation, term });
-        let roster = Arc::new(Known { site: site.clone(), host: self.number, id });
-        drop(Hosted::spawn(appoint(replica.clone(), roster, site.policy.clone())));
-        site.parts().insert(id, (self.number, replica.clone()));
+    /// Serves until its part has stopped or is not wanted any more. It is somebody new then.
+    async fn serve(&self, replica: Part, shared: Arc<Shared>) {
+        let id = replica.id();
+        let (incarnation, term) = (replica.identity().incarnation.0, Some(replica.standing().term));
+        self.say(format_args!("is member {id} in term {term:?}"));
+        self.site.book.see(&Sighting::Speaks { id, incarnation, term });
+        let roster = Arc::new(Known { site: self.site.clone(), host: self.number, id });
+        drop(Hosted::spawn(appoint(replica.clone(), roster, self.site.policy.clone())));
+        self.site.parts().insert(id, (self.number, replica.clone()));
         *self.face.lock().expect("held for a moment only") =
             Face { replica: Some(replica.clone()), shared: Some(shared) };
-        self.say(format_args!("is member {id}"));
-        Ok(replica)
-    }
-
-    /// Serves until its part has stopped or is not wanted any more: what was lost then.
-    async fn serve(&self, replica: Part) -> Option<(Option<RaftId>, String)> {
-        let id = replica.id();
         let why = loop {
             Hosted::sleep(RETRY).await;
             let standing = replica.standing();
@@ -484,7 +332,11 @@ impl Process {
         *self.face.lock().expect("held for a moment only") = Face::default();
         self.site.parts().remove(&id);
         replica.stop().await;
-        Some((Some(id), why))
+        self.site.names().lost.insert(id);
+        match log_store::quarantine(&self.disk).await {
+            Ok(folder) => self.say(format_args!("its log is {folder} now")),
+            Err(error) => self.say(format_args!("its log cannot be moved: {error}")),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use mgmt_consensus::types::{Membership, Payload};
 use mgmt_consensus::wire::{self, Answer, Append, Ballot, Request};
 
 use crate::oracle::history::Index;
-use crate::oracle::invariants::{Id, Sighting, Term};
+use crate::oracle::invariants::{Sighting, Term};
 
 /// Something that was said.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(crate) enum Heard {
     /// Something for the invariants.
     Sighting(Sighting),
     /// A leader sends this membership to a member.
-    Membership { leader: Id, term: Term, index: Index, membership: Membership },
+    Membership { term: Term, index: Index, membership: Membership },
 }
 
 /// Who listens.
@@ -55,7 +55,7 @@ impl<T> Tapped<T> {
             for entry in entries {
                 if let Payload::Membership(membership) = entry.payload {
                     let (index, term) = (entry.log_id.index, entry.log_id.leader_id.term);
-                    (self.ear)(Heard::Membership { leader: id, term, index, membership });
+                    (self.ear)(Heard::Membership { term, index, membership });
                 }
             }
         }

@@ -105,7 +105,7 @@ async fn world(plan: Plan, book: Book) -> (Option<Violation>, Tally) {
         let book = book.clone();
         Arc::new(move |heard| match heard {
             Heard::Sighting(sighting) => book.see(&sighting),
-            Heard::Membership { index, term, membership, .. } => {
+            Heard::Membership { index, term, membership } => {
                 book.membership(index, term, membership.get_joint_config().clone());
             }
         })

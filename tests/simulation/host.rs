@@ -192,6 +192,7 @@ impl Host {
         self.lives += 1;
         self.face = Arc::default();
         site.names().peers.insert(self.number, self.peer);
+        site.network.replug(self.peer);
         let process = Process {
             site: site.clone(),
             number: self.number,

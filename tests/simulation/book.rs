@@ -29,7 +29,7 @@ struct Inner {
     operations: Vec<Operation>,
     watchers: Vec<Watcher>,
     /// Who votes, as it stands in the log.
-    memberships: BTreeMap<Index, (Term, Vec<BTreeSet<u64>>)>,
+    memberships: BTreeMap<Index, ((Term, u64), Vec<BTreeSet<u64>>)>,
     broken: Option<Violation>,
     tally: Tally,
 }
@@ -97,6 +97,9 @@ impl Book {
 
     /// Takes in what was sighted.
     pub(crate) fn see(&self, sighting: &Sighting) {
+        if let Sighting::Granted { voter, term, candidate } = sighting {
+            self.trace.line(None, format_args!("{voter} votes for {candidate} in term {term}"));
+        }
         let verdict = self.inner().invariants.see(sighting);
         if let Err(violation) = verdict {
             self.broke(violation);
@@ -109,19 +112,25 @@ impl Book {
         inner.log.entry(index).or_insert_with(|| (Bytes::copy_from_slice(command), outcome.clone()));
     }
 
-    /// A membership was seen in the log.
-    pub(crate) fn membership(&self, index: Index, term: Term, new: Vec<BTreeSet<u64>>) {
+    /// An entry was seen in the log of a leader, perhaps with a membership in it.
+    pub(crate) fn entry(&self, index: Index, writer: (Term, u64), membership: Option<Vec<BTreeSet<u64>>>) {
         let mut inner = self.inner();
-        if inner.memberships.get(&index).is_some_and(|(known, _)| *known >= term) {
+        match inner.memberships.range(index..).next().map(|(at, (known, _))| (*at, *known)) {
+            // Sent again, or from the log of a leader that was replaced.
+            Some((at, known)) if writer < known || (at == index && writer == known) => return,
+            // What stood here and behind was cut off by whoever wrote this.
+            Some((_, known)) if writer > known => drop(inner.memberships.split_off(&index)),
+            _ => {}
+        }
+        let Some(new) = membership else { return };
+        if inner.memberships.range(index..).next().is_some() {
             return;
         }
-        // What stood behind was cut off by whoever wrote this.
-        inner.memberships.split_off(&index);
         let old = inner.memberships.last_key_value().map(|(_, (_, sets))| sets.clone()).unwrap_or_default();
-        inner.memberships.insert(index, (term, new.clone()));
+        inner.memberships.insert(index, (writer, new.clone()));
         inner.tally.steps += u64::from(old != new);
         drop(inner);
-        self.trace.line(None, format_args!("voters {new:?} at {index} in term {term}"));
+        self.trace.line(None, format_args!("voters {new:?} at {index} by {writer:?}"));
         self.see(&Sighting::Membership { index, old, new });
     }
 

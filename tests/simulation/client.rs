@@ -51,7 +51,8 @@ enum Attempt {
 
 impl Client {
     pub(crate) fn new(number: usize, stage: Stage, chance: Chance) -> Self {
-        Self { number, stage, chance, host: number, session: None, lease: None, known: BTreeMap::new() }
+        let host = number % stage.hosts();
+        Self { number, stage, chance, host, session: None, lease: None, known: BTreeMap::new() }
     }
 
     /// Does this and that until it is told to stop.

@@ -10,7 +10,7 @@ use mgmt_consensus::appoint::{Roster, appoint};
 use mgmt_consensus::disk::simulated::Image;
 use mgmt_consensus::log_store::index::lying::Lying;
 use mgmt_consensus::log_store::{self, Options};
-use mgmt_consensus::masters::{Census, Deed, Policy, Profile, Step};
+use mgmt_consensus::masters::{Census, Deed, Policy, Profile, Step, ready};
 use mgmt_consensus::peer::{ComeError, Otherwise, Peer};
 use mgmt_consensus::replica::{ChangeError, Replica};
 use mgmt_consensus::settings::Settings;
@@ -203,6 +203,7 @@ impl Host {
             face: self.face.clone(),
             chance: self.chance.fork(),
             index: self.index.clone(),
+            comings: 0,
         };
         drop(life.run(process.be()));
         self.life = Some(life);
@@ -254,6 +255,8 @@ struct Process {
     face: Arc<Mutex<Face>>,
     chance: Chance,
     index: Lying,
+    /// How often it has come up, or tried to.
+    comings: u64,
 }
 
 impl Process {
@@ -291,11 +294,14 @@ impl Process {
             true => Otherwise::Found(CLUSTER),
             false => Otherwise::Join { cluster: CLUSTER, seeds, patience: PATIENCE },
         };
+        // Somebody new begins from nothing, in the same process.
+        self.comings += 1;
+        let life = self.life * 1_000 + self.comings;
         let shared = Mutex::new(None);
         let machine = || {
             let store = StoreMachine::with_history(self.site.history_events, usize::MAX);
             *shared.lock().expect("held for a moment only") = Some(store.shared());
-            Recorded::new(store, self.number, self.life, self.site.book.clone())
+            Recorded::new(store, self.number, life, self.site.book.clone())
         };
         let replica = peer.come(otherwise, machine).await?;
         let shared = shared.into_inner().expect("held for a moment only").expect("the part has a machine");
@@ -311,10 +317,12 @@ impl Process {
     /// Serves until its part has stopped or is not wanted any more. It is somebody new then.
     async fn serve(&self, replica: Part, shared: Arc<Shared>) {
         let id = replica.id();
+        // What it found on its disk is told by the first metrics, which come after the start.
+        Hosted::sleep(Duration::from_millis(1)).await;
         let (incarnation, term) = (replica.identity().incarnation.0, Some(replica.standing().term));
         self.say(format_args!("is member {id} in term {term:?}"));
         self.site.book.see(&Sighting::Speaks { id, incarnation, term });
-        let roster = Arc::new(Known { site: self.site.clone(), host: self.number, id });
+        let roster = Arc::new(Known { site: self.site.clone(), host: self.number, id, said: Mutex::default() });
         drop(Hosted::spawn(appoint(replica.clone(), roster, self.site.policy.clone())));
         self.site.parts().insert(id, (self.number, replica.clone()));
         *self.face.lock().expect("held for a moment only") =
@@ -346,6 +354,8 @@ struct Known {
     site: Arc<Site>,
     host: usize,
     id: RaftId,
+    /// What it said last of why it does nothing.
+    said: Mutex<String>,
 }
 
 impl Roster for Known {
@@ -368,7 +378,19 @@ impl Roster for Known {
     }
 
     fn looked(&self, census: &Census, step: Option<&Step>) {
-        let Some(step) = step else { return };
+        let Some(step) = step else {
+            // At rest nobody waits for anything; what is waited for is worth a line when it is something new.
+            let why = match ready(census, &self.site.policy) {
+                Ok(()) => "sees nothing to do".to_owned(),
+                Err(waits) => waits.to_string().chars().filter(|c| !c.is_ascii_digit()).collect(),
+            };
+            let mut said = self.said.lock().expect("held for a moment only");
+            if *said != why {
+                self.site.book.trace().line(Some(self.host), &why);
+                *said = why;
+            }
+            return;
+        };
         self.site.book.trace().line(Some(self.host), step.sentence(census));
         if !step.deed.changes_membership() || matches!(step.deed, Deed::RemoveLearners { .. }) {
             return;

@@ -12,15 +12,17 @@ use mgmt_consensus::types::{Membership, Payload};
 use mgmt_consensus::wire::{self, Answer, Append, Ballot, Request};
 
 use crate::oracle::history::Index;
-use crate::oracle::invariants::{Sighting, Term};
+use crate::oracle::invariants::{Id, Sighting, Term};
+use crate::trace::sum_of;
 
 /// Something that was said.
 #[derive(Debug)]
 pub(crate) enum Heard {
     /// Something for the invariants.
     Sighting(Sighting),
-    /// A leader sends this membership to a member.
-    Membership { term: Term, index: Index, membership: Membership },
+    /// An entry is sent to a member: where it stands, by whom it was written, a number for it, and the membership that
+    /// is in it.
+    Entry { term: Term, writer: Id, index: Index, sum: u64, membership: Option<Membership> },
 }
 
 /// Who listens.
@@ -53,10 +55,13 @@ impl<T> Tapped<T> {
             let term = vote.leader_id.term;
             (self.ear)(Heard::Sighting(Sighting::Leads { id, term, last: None }));
             for entry in entries {
-                if let Payload::Membership(membership) = entry.payload {
-                    let (index, term) = (entry.log_id.index, entry.log_id.leader_id.term);
-                    (self.ear)(Heard::Membership { term, index, membership });
-                }
+                let (term, writer) = (entry.log_id.leader_id.term, entry.log_id.leader_id.node_id);
+                let (sum, membership) = match entry.payload {
+                    Payload::Blank => (0, None),
+                    Payload::Normal(command) => (sum_of(&command.0), None),
+                    Payload::Membership(membership) => (sum_of(format!("{membership:?}").as_bytes()), Some(membership)),
+                };
+                (self.ear)(Heard::Entry { term, writer, index: entry.log_id.index, sum, membership });
             }
         }
     }

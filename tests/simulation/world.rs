@@ -105,8 +105,9 @@ async fn world(plan: Plan, book: Book) -> (Option<Violation>, Tally) {
         let book = book.clone();
         Arc::new(move |heard| match heard {
             Heard::Sighting(sighting) => book.see(&sighting),
-            Heard::Membership { index, term, membership } => {
-                book.membership(index, term, membership.get_joint_config().clone());
+            Heard::Entry { index, term, writer, sum, membership } => {
+                book.see(&Sighting::Sent { index, term, writer, entry: sum });
+                book.entry(index, (term, writer), membership.map(|membership| membership.get_joint_config().clone()));
             }
         })
     };

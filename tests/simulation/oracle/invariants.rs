@@ -25,6 +25,8 @@ pub(crate) type Term = u64;
 pub(crate) enum Sighting {
     /// Somebody says that he leads, with a log up to here if that was seen too.
     Leads { id: Id, term: Term, last: Option<Index> },
+    /// An entry on its way from a leader to a member: where, by whom it was written in which term, and a number for it.
+    Sent { index: Index, term: Term, writer: Id, entry: u64 },
     /// Somebody gave his vote to another one: this answer left his host.
     Granted { voter: Id, term: Term, candidate: Id },
     /// Somebody speaks under an id; perhaps in a term of his own: as a candidate, or from what he found on his disk.

@@ -1,21 +1,26 @@
-//! At most one leader in a term. Raft, figure 3, Election Safety.
+//! At most one leader in a term. Raft, figure 3, Election Safety and Log Matching.
+//!
+//! The group's terms are those of openraft's `leader_id_adv`: a number and who leads, ordered like that, so that a second
+//! candidate with a higher id may win under the same number. What must not be is two that lead under the same of both,
+//! two lives of one id, or one that has forgotten that it led already: what they write shows it.
 
 use std::collections::BTreeMap;
 
+use super::super::history::Index;
 use super::super::{Verdict, broken};
 use super::{Id, Sighting, Term};
 
 #[derive(Debug, Default)]
 pub(crate) struct OneLeaderATerm {
-    leaders: BTreeMap<Term, Id>,
+    entries: BTreeMap<(Index, Term, Id), u64>,
 }
 
 impl OneLeaderATerm {
     pub(crate) fn see(&mut self, sighting: &Sighting) -> Verdict {
-        let Sighting::Leads { id, term, .. } = sighting else { return Ok(()) };
-        match *self.leaders.entry(*term).or_insert(*id) {
-            other if other == *id => Ok(()),
-            other => broken("one leader a term", format!("{other} and {id} lead in term {term}")),
+        let Sighting::Sent { index, term, writer, entry } = *sighting else { return Ok(()) };
+        match *self.entries.entry((index, term, writer)).or_insert(entry) {
+            known if known == entry => Ok(()),
+            _ => broken("one leader a term", format!("{writer} wrote two entries {index} in term {term}")),
         }
     }
 }
@@ -25,12 +30,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_leaders_in_a_term_are_seen() {
+    fn two_lives_that_lead_in_a_term_are_seen() {
         let mut law = OneLeaderATerm::default();
-        let leads = |id, term| Sighting::Leads { id, term, last: None };
-        assert_eq!(law.see(&leads(1, 4)), Ok(()));
-        assert_eq!(law.see(&leads(2, 5)), Ok(()));
-        assert_eq!(law.see(&leads(1, 4)), Ok(()));
-        assert!(law.see(&leads(2, 4)).is_err());
+        let sent = |index, term, writer, entry| Sighting::Sent { index, term, writer, entry };
+        assert_eq!(law.see(&sent(7, 2, 1, 55)), Ok(()));
+        assert_eq!(law.see(&sent(7, 2, 3, 56)), Ok(()), "another leader");
+        assert_eq!(law.see(&sent(7, 3, 1, 57)), Ok(()), "another term");
+        assert_eq!(law.see(&sent(7, 2, 1, 55)), Ok(()), "the same again");
+        assert!(law.see(&sent(7, 2, 1, 58)).is_err());
     }
 }

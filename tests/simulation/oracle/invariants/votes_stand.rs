@@ -1,5 +1,8 @@
-//! A vote is given once a term and outlives a crash; a term, once spoken in, is never fallen back from. Raft §5.2 and
-//! figure 2: `currentTerm` and `votedFor` are "updated on stable storage before responding".
+//! A vote outlives a crash: nobody gives it to somebody lower afterwards, and a term, once spoken in, is never fallen
+//! back from. Raft §5.2 and figure 2: `currentTerm` and `votedFor` are "updated on stable storage before responding".
+//!
+//! Votes are ordered by term and candidate (openraft's `leader_id_adv`): within a term a higher candidate may get the vote
+//! that a lower one had.
 
 use std::collections::BTreeMap;
 
@@ -8,30 +11,32 @@ use super::{Id, Sighting, Term};
 
 #[derive(Debug, Default)]
 pub(crate) struct VotesStand {
-    votes: BTreeMap<(Id, Term), Id>,
-    terms: BTreeMap<Id, Term>,
+    votes: BTreeMap<Id, (Term, Id)>,
 }
 
 impl VotesStand {
     pub(crate) fn see(&mut self, sighting: &Sighting) -> Verdict {
         match *sighting {
-            Sighting::Granted { voter, term, candidate } => {
-                match *self.votes.entry((voter, term)).or_insert(candidate) {
-                    other if other == candidate => self.speaks(voter, term),
-                    other => broken("votes stand", format!("{voter} votes for {other} and {candidate} in term {term}")),
+            Sighting::Granted { voter, term, candidate } => self.speaks(voter, (term, candidate)),
+            Sighting::Speaks { id, term: Some(term), .. } => match self.votes.get(&id) {
+                Some((before, _)) if term < *before => {
+                    broken("terms do not fall", format!("{id} spoke in term {before} and now in {term}"))
                 }
-            }
-            Sighting::Speaks { id, term: Some(term), .. } => self.speaks(id, term),
+                _ => Ok(()),
+            },
             _ => Ok(()),
         }
     }
 
-    fn speaks(&mut self, id: Id, term: Term) -> Verdict {
-        let before = self.terms.entry(id).or_default();
-        if term < *before {
-            return broken("terms do not fall", format!("{id} spoke in term {before} and now in {term}"));
+    fn speaks(&mut self, voter: Id, vote: (Term, Id)) -> Verdict {
+        let before = self.votes.entry(voter).or_default();
+        if vote < *before {
+            return broken(
+                "votes stand",
+                format!("{voter} voted for {before:?} and now for {vote:?} (term, candidate)"),
+            );
         }
-        *before = term;
+        *before = vote;
         Ok(())
     }
 }
@@ -41,13 +46,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_vote_and_a_forgotten_term_are_seen() {
+    fn a_vote_taken_back_and_a_forgotten_term_are_seen() {
         let granted = |term, candidate| Sighting::Granted { voter: 1, term, candidate };
         let mut law = VotesStand::default();
         assert_eq!(law.see(&granted(4, 2)), Ok(()));
         assert_eq!(law.see(&granted(4, 2)), Ok(()));
-        assert!(law.see(&granted(4, 3)).is_err());
+        assert_eq!(law.see(&granted(4, 3)), Ok(()), "higher");
+        assert!(law.see(&granted(4, 2)).is_err());
         assert!(law.see(&Sighting::Speaks { id: 1, incarnation: 7, term: Some(3) }).is_err());
+        assert_eq!(law.see(&Sighting::Speaks { id: 1, incarnation: 7, term: Some(4) }), Ok(()));
         assert_eq!(law.see(&Sighting::Speaks { id: 2, incarnation: 8, term: Some(3) }), Ok(()));
     }
 }

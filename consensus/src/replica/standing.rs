@@ -123,11 +123,16 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         let committed = metrics.local_committed.as_ref();
         let own_term = committed.is_some_and(|id| id.committed_leader_id().term == metrics.current_term);
         let same = metrics.membership_config.log_id() == metrics.committed_membership_config.log_id();
+        // openraft looks at the clock when somebody answers, and a leader that is all the quorum there is may have nobody
+        // who does.
+        let alone = membership.get_joint_config().iter().all(|set| set.len() == 1 && set.contains(&metrics.id));
+        let quorum_ack_ms =
+            if alone { Some(0) } else { metrics.last_quorum_acked.as_ref().map(|at| ms(at.elapsed())) };
         Some(Observation {
             now_ms,
             me: metrics.id,
             term: metrics.current_term,
-            quorum_ack_ms: metrics.last_quorum_acked.as_ref().map(|at| ms(at.elapsed())),
+            quorum_ack_ms,
             configs: membership.get_joint_config().clone(),
             members: membership.nodes().map(|(id, member)| (*id, member.clone())).collect(),
             membership_index: metrics.membership_config.log_id().as_ref().map_or(0, |id| id.index),

@@ -16,6 +16,8 @@
 //! - `quiet N COMMAND`: N times, only the last one told; `%` is the number.
 //! - `show PREFIX`: what is there. `events AFTER`: what the history has. `snapshot`: goes on from a snapshot.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::sync::Arc;

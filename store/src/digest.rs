@@ -43,6 +43,15 @@ impl Digest {
         digest.0
     }
 
+    /// The hash of one staged change.
+    pub(crate) fn change(key: &Key, value: Option<&[u8]>) -> u64 {
+        let mut digest = Self::new(3);
+        digest.bytes(key.as_str().as_bytes());
+        digest.word(u64::from(value.is_some()));
+        digest.bytes(value.unwrap_or_default());
+        digest.0
+    }
+
     /// The hash of everything, with that of the keys.
     pub(crate) fn of(tables: &Tables, keys: u64) -> u64 {
         let Tables { revision, now_ms, swept_ms, keys: _, leases, sessions, staged, rates } = tables;
@@ -64,12 +73,7 @@ impl Digest {
         }
         for (host, staged) in staged {
             digest.bytes(host.as_str().as_bytes());
-            [staged.generation, staged.at_ms, staged.bytes].into_iter().for_each(|word| digest.word(word));
-            for (key, value) in &staged.changes {
-                digest.bytes(key.as_str().as_bytes());
-                digest.word(u64::from(value.is_some()));
-                digest.bytes(value.as_ref().map_or(&[], |value| value));
-            }
+            [staged.generation, staged.at_ms, staged.digest].into_iter().for_each(|word| digest.word(word));
         }
         for (host, bucket) in rates {
             digest.bytes(host.as_str().as_bytes());

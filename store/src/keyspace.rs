@@ -28,7 +28,7 @@ use mgmt_consensus::machine::Unknown;
 use mgmt_consensus::mutant::{self, Mutant};
 
 use self::derived::Derived;
-pub(crate) use self::exports::{Staged, change_bytes};
+pub(crate) use self::exports::Staged;
 pub use self::leases::Lease;
 pub(crate) use self::quota::Bucket;
 pub(crate) use self::sessions::Session;

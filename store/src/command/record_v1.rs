@@ -83,7 +83,7 @@ impl<'a> PeerV1<'a> {
         }
     }
 
-    pub(super) fn to_peer(self) -> Result<Peer, DecodeError> {
+    pub(super) fn into_peer(self) -> Result<Peer, DecodeError> {
         Ok(Peer {
             peer: PeerId(self.peer),
             role: Role::from_number(self.role).ok_or(MALFORMED)?,
@@ -109,7 +109,7 @@ impl<'a> TokenV1<'a> {
         }
     }
 
-    pub(super) fn to_token(self) -> Result<Token, DecodeError> {
+    pub(super) fn into_token(self) -> Result<Token, DecodeError> {
         Ok(Token {
             public_key: self.public_key,
             role: Role::from_number(self.role).ok_or(MALFORMED)?,
@@ -128,7 +128,7 @@ impl Stored for Peer {
     }
 
     fn load(bytes: &[u8]) -> Result<Self, DecodeError> {
-        parse::<PeerV1<'_>>(open(Kind::Peer, VERSION, bytes)?)?.to_peer()
+        parse::<PeerV1<'_>>(open(Kind::Peer, VERSION, bytes)?)?.into_peer()
     }
 }
 
@@ -138,7 +138,7 @@ impl Stored for Token {
     }
 
     fn load(bytes: &[u8]) -> Result<Self, DecodeError> {
-        parse::<TokenV1<'_>>(open(Kind::Token, VERSION, bytes)?)?.to_token()
+        parse::<TokenV1<'_>>(open(Kind::Token, VERSION, bytes)?)?.into_token()
     }
 }
 

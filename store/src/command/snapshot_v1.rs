@@ -13,7 +13,7 @@ use super::outcome_v1::OutcomeV1;
 use super::v1::{to_host, to_key, to_lease};
 use crate::event::{Entry, Value};
 use crate::key::Key;
-use crate::keyspace::{Bucket, Keyspace, Lease, Session, Staged, Tables, change_bytes};
+use crate::keyspace::{Bucket, Keyspace, Lease, Session, Staged, Tables};
 use crate::limits::{SECTION_BYTES, SECTION_BYTES_MAX, SECTION_ITEMS_MAX};
 use crate::revision::Revision;
 
@@ -321,8 +321,7 @@ impl SectionReader {
             }
             SectionV1::Staged(items) => {
                 for StagedV1 { host, generation, at_ms } in items.0 {
-                    let read = Staged { generation, at_ms, bytes: 0, changes: Default::default() };
-                    new(tables.staged.insert(to_host(host)?, read))?;
+                    new(tables.staged.insert(to_host(host)?, Staged::new(generation, at_ms)))?;
                 }
             }
             SectionV1::Changes(items) => items.0.iter().try_for_each(|item| read_change(tables, item))?,
@@ -348,8 +347,7 @@ fn read_change(tables: &mut Tables, item: &ChangeV1<'_>) -> Result<(), DecodeErr
     let key = to_key(item.key)?;
     let value: Option<Value> = item.value.map(|value| value.0.into());
     let staged = tables.staged.get_mut(key.host().ok_or(MALFORMED)?).ok_or(MALFORMED)?;
-    staged.bytes += change_bytes(&key, value.as_ref());
-    new(staged.changes.insert(key, value))
+    if staged.insert(key, value) { Ok(()) } else { Err(MALFORMED) }
 }
 
 /// Nothing is in a snapshot twice.

@@ -247,7 +247,7 @@ fn body_from_v1(body: BodyV1<'_>) -> Result<Body, DecodeError> {
         }
         BodyV1::ExportForget(host) => Body::ExportForget { host: to_host(host)? },
         BodyV1::PeerAdmit(host, peer, replace) => {
-            Body::PeerAdmit { host: to_host(host)?, peer: peer.to_peer()?, replace }
+            Body::PeerAdmit { host: to_host(host)?, peer: peer.into_peer()?, replace }
         }
         BodyV1::PeerUpdate(UpdateV1 { host, addresses, zone, versions: (min, max), key_hash }) => Body::PeerUpdate {
             host: to_host(host)?,
@@ -257,7 +257,7 @@ fn body_from_v1(body: BodyV1<'_>) -> Result<Body, DecodeError> {
             key_hash,
         },
         BodyV1::PeerRemove(host) => Body::PeerRemove { host: to_host(host)? },
-        BodyV1::TokenCreate(id, token) => Body::TokenCreate { id: id.into(), token: token.to_token()? },
+        BodyV1::TokenCreate(id, token) => Body::TokenCreate { id: id.into(), token: token.into_token()? },
         BodyV1::TokenConsume(id, host, used) => Body::TokenConsume { id: id.into(), host: to_host(host)?, used },
         BodyV1::TokenRevoke(id) => Body::TokenRevoke { id: id.into() },
         BodyV1::IdealSize(masters) => Body::IdealSize { masters },

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Turn;
 use super::derived::entry_bytes;
 use crate::command::{ExportChange, Stored};
+use crate::digest::Digest;
 use crate::event::Value;
 use crate::host::HostName;
 use crate::key::{Key, is_name};
@@ -21,14 +22,34 @@ pub(crate) struct Staged {
     pub(crate) at_ms: u64,
     /// What they occupy.
     pub(crate) bytes: u64,
+    /// The sum of their hashes.
+    pub(crate) digest: u64,
     pub(crate) changes: Changes,
+}
+
+impl Staged {
+    pub(crate) fn new(generation: u64, at_ms: u64) -> Self {
+        Self { generation, at_ms, bytes: 0, digest: 0, changes: Changes::new() }
+    }
+
+    /// Takes a change in. Whether there was none of this key.
+    pub(crate) fn insert(&mut self, key: Key, value: Option<Value>) -> bool {
+        self.bytes += change_bytes(&key, value.as_ref());
+        self.digest = self.digest.wrapping_add(Digest::change(&key, value.as_deref()));
+        let before = self.changes.insert(key.clone(), value);
+        if let Some(before) = &before {
+            self.bytes -= change_bytes(&key, before.as_ref());
+            self.digest = self.digest.wrapping_sub(Digest::change(&key, before.as_deref()));
+        }
+        before.is_none()
+    }
 }
 
 /// Exports that are to be so; none is withdrawn.
 pub(crate) type Changes = BTreeMap<Key, Option<Value>>;
 
 /// What a staged change occupies.
-pub(crate) fn change_bytes(key: &Key, value: Option<&Value>) -> u64 {
+fn change_bytes(key: &Key, value: Option<&Value>) -> u64 {
     entry_bytes(key, value.map_or(&[], |value| value))
 }
 
@@ -59,14 +80,16 @@ impl Turn<'_> {
         self.room(bytes.saturating_sub(now))?;
         self.unstage();
         let at_ms = self.tables.now_ms;
-        let empty = || Staged { generation, at_ms, bytes: 0, changes: Changes::new() };
-        let staged = self.tables.staged.entry(self.origin.host.clone()).or_insert_with(empty);
+        let staged = self.tables.staged.entry(self.origin.host.clone());
+        let staged = staged.or_insert_with(|| Staged::new(generation, at_ms));
         if staged.generation != generation {
-            *staged = empty();
+            *staged = Staged::new(generation, at_ms);
         }
-        staged.changes.extend(changes);
-        (staged.at_ms, staged.bytes) = (at_ms, bytes);
-        self.derived.bytes += bytes;
+        staged.at_ms = at_ms;
+        for (key, value) in changes {
+            staged.insert(key, value);
+        }
+        self.derived.bytes += staged.bytes;
         Ok(Done::Staged { count: u32::try_from(count).unwrap_or(u32::MAX) })
     }
 

@@ -108,11 +108,7 @@ async fn group(learners: u64) -> Vec<Member> {
         };
         let otherwise = match number {
             0 => Otherwise::Found(ClusterId(1)),
-            _ => Otherwise::Join {
-                cluster: ClusterId(1),
-                seeds: vec![PeerId(1)],
-                patience: Duration::from_secs(60),
-            },
+            _ => Otherwise::Join { cluster: ClusterId(1), seeds: vec![PeerId(1)], patience: Duration::from_secs(60) },
         };
         members.push(peer.come(otherwise, || Sink).await.unwrap());
     }

@@ -9,7 +9,7 @@ use fake::{Fake, Faults};
 use mgmt_consensus::mutant::{self, Mutant};
 
 use super::*;
-use crate::world::suite;
+use crate::world::tests as suite;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

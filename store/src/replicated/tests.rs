@@ -9,7 +9,7 @@ use fake::{Fake, Faults};
 use mgmt_consensus::mutant::{self, Mutant};
 
 use super::*;
-use crate::world::suite;
+use crate::world::tests as suite;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -54,7 +54,7 @@ async fn marks(seed: u64, tasks: u64, rounds: u64) {
             Err(CallError::Unavailable) => (version == 0, "not done"),
             Err(error) => panic!("seed {seed}: {mark}: {error}"),
         };
-        assert!(fits, "seed {seed}: {mark} was said to be {what}, and was written {version} times");
+        assert!(fits, "seed {seed}: {mark} was said to be {what}, and it was written {version} times");
         *counts.entry(what).or_insert(0) += 1;
     }
     assert!(counts["done"] > tasks * rounds / 3, "{counts:?}");
@@ -75,7 +75,8 @@ async fn a_retry_that_is_applied_twice_is_noticed() {
             marks(seed, 12, 6).await;
         }
     });
-    assert!(caught.await.is_err());
+    let why = caught.await.unwrap_err().into_panic().downcast::<String>().unwrap();
+    assert!(why.starts_with("seed 0:") && why.contains("it was written "), "{why}");
 }
 
 #[tokio::test(start_paused = true)]

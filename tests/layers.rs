@@ -16,9 +16,8 @@ const ARROWS: [(&str, &str, &[&str]); 5] = [
 ];
 
 /// Dependencies, as code names them, and the files (or folders beside them) that may.
-const DOORS: [(&str, &str); 14] = [
+const DOORS: [(&str, &str); 13] = [
     ("sled", "consensus/src/log_store/index"),
-    ("crc32c", "consensus/src/log_store"),
     ("petgraph", "engine/src/graph"),
     ("inotify", "resources/src/watches"),
     ("shlex", "resources/src/exec"),

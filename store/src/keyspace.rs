@@ -138,7 +138,7 @@ impl Turn<'_> {
     fn run(&mut self, body: Body) -> Result<Done, Refusal> {
         authority::may_use(self.role, self.origin, &body)?;
         match body {
-            Body::Put { key, value, lease } => self.put(Op::Put { key, value, lease }),
+            Body::Put { key, value, lease } => self.put(key, value, lease),
             Body::Delete { key } => self.delete(Op::Delete { key }),
             Body::DeletePrefix { prefix } => self.delete(Op::DeletePrefix { prefix }),
             Body::Txn(txn) => self.txn(txn),

@@ -33,10 +33,11 @@ const LONG: [(&str, usize); 0] = [];
 const SHRUNK_LINES: usize = 30;
 
 /// Files that may wait by sleeping, and why there is no condition to wait for.
-const SLEEPERS: [(&str, &str); 7] = [
+const SLEEPERS: [(&str, &str); 8] = [
     ("resources/src/watches/reader.rs", "after a defect, looking by time"),
     ("resources/src/watches/tests.rs", "figures, which nobody judges"),
     ("tests/lab/floods.rs", "a program that writes again and again"),
+    ("tests/lab/logs.rs", "a power cut comes at any moment"),
     ("tests/lab/power.rs", "a power cut comes at any moment"),
     ("tests/lab/signals.rs", "an editor that writes again and again"),
     ("tests/lab/wait.rs", "the one loop that looks again"),

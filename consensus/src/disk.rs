@@ -5,6 +5,10 @@
 //! in whole, in part, in any order, or not at all; a file that was created, renamed or removed may be as before until
 //! the folder is synced; and after a sync has failed nobody knows what is on the medium.
 
+pub mod files;
+#[cfg(feature = "testing")]
+pub mod simulated;
+
 use std::fmt::Debug;
 use std::future::Future;
 use std::io;
@@ -53,6 +57,12 @@ pub trait Disk: Clone + Debug + Send + Sync + 'static {
     /// # Errors
     /// What a disk says.
     fn free(&self) -> io::Result<u64>;
+
+    /// Bytes it has altogether.
+    ///
+    /// # Errors
+    /// What a disk says.
+    fn total(&self) -> io::Result<u64>;
 }
 
 /// An open file. All calls take their place: there is no cursor.

@@ -7,7 +7,11 @@
 //! What it stands on (runtime, disk, transport) is a [`Ground`]: tokio, files and QUIC in the program; a virtual clock,
 //! a disk that loses what was not synced and a network in memory where the whole group runs in one thread from a seed.
 
+pub mod applier;
+pub mod appoint;
+pub mod clerk;
 pub mod disk;
+pub mod gate;
 pub mod ground;
 pub mod identity;
 pub mod limits;
@@ -15,6 +19,13 @@ pub mod log_store;
 pub mod machine;
 pub mod masters;
 pub mod mutant;
+mod network;
+pub mod peer;
+pub mod replica;
+pub mod settings;
+pub mod snapshots;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod transport;
 pub mod types;
 pub mod wire;
@@ -22,4 +33,6 @@ pub mod wire;
 pub use ground::Ground;
 pub use identity::{ClusterId, Incarnation, PeerId};
 pub use machine::Machine;
+pub use replica::Replica;
+pub use settings::Settings;
 pub use types::{Group, Member, RaftId};

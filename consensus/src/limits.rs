@@ -1,5 +1,7 @@
 //! Every bound of this crate, with its reason.
 
+use std::time::Duration;
+
 /// A command in the log. The store's transactions are at most 1 MiB; the rest is for what surrounds them.
 pub const COMMAND_BYTES_MAX: usize = (1 << 20) + (64 << 10);
 /// A message between two members: some commands, or one of the largest.
@@ -8,9 +10,53 @@ pub const FRAME_BYTES_MAX: usize = 4 << 20;
 pub const APPEND_ENTRIES_MAX: u64 = 4096;
 /// Bytes of entries sent in one message, unless a single one is larger.
 pub const APPEND_BYTES_MAX: usize = 1 << 20;
+/// Entries applied before readers see them and proposers hear of it.
+pub const APPLY_ENTRIES_MAX: u64 = 256;
 /// A piece of a snapshot: small enough that what matters more is never behind a long one.
 pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 256 << 10;
+/// A snapshot as it is sent: the store is at most 256 MiB, and what surrounds it is less than that again.
+pub const SNAPSHOT_BYTES_MAX: u64 = 1 << 30;
+/// Requests of others that are worked on at once: so many of the group, and so many of clients.
+pub const REQUESTS_MAX: usize = 512;
 /// Members of the Raft group, voters and learners: a leader pays for each of them with every write.
 pub const RAFT_MEMBERS_MAX: usize = 32;
 /// A host's name.
 pub const HOST_NAME_BYTES_MAX: usize = 253;
+/// Members in one membership that is read: what decoding may cost. How many there may be is [`RAFT_MEMBERS_MAX`].
+pub const MEMBERS_MAX: usize = 1024;
+/// Sets of voters in one membership: two while they change; more only where a change was cut short by another.
+pub const CONFIGS_MAX: usize = 8;
+/// What describes a snapshot: the largest membership, and some more.
+pub const META_BYTES_MAX: usize = 512 << 10;
+/// The longest a caller may wait for the group: what claims more is taken for this much.
+pub const DEADLINE_MAX: Duration = Duration::from_secs(600);
+/// Words that explain a refusal to people.
+pub const WHY_BYTES_MAX: usize = 1024;
+/// Parts of a zone, as in `continent/city/room/rack`.
+pub const ZONE_DEPTH_MAX: usize = 8;
+/// A part of a zone.
+pub const ZONE_BYTES_MAX: usize = 64;
+/// The file in which a peer remembers who it is: a few lines, of which the host name is the longest.
+pub const IDENTITY_BYTES_MAX: usize = 4096;
+/// Records of one batch, as bytes: what is written and synced at once.
+pub const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Records of one batch.
+pub const BATCH_RECORDS_MAX: usize = 4096;
+/// Requests that wait for the log's writer. openraft sends the next ones when these are done.
+pub const WRITER_REQUESTS_MAX: usize = 4096;
+/// Bytes of entries that wait for the log's writer; whoever brings more waits.
+pub const WRITER_BYTES_MAX: usize = 32 << 20;
+/// A file of the journal: large enough that turning to another is rare, small enough that little lies idle.
+pub const SEGMENT_BYTES: u64 = 16 << 20;
+/// Files of the journal that wait to be used again. More are removed.
+pub const SPARE_SEGMENTS_MAX: usize = 2;
+/// Space held back for an orderly stop on a full disk.
+pub const RESERVE_BYTES: u64 = 32 << 20;
+/// Less free space than this is little: such a host should not lead.
+pub const ROOM_LOW_BYTES: u64 = 512 << 20;
+/// So is less than this share of the disk.
+pub const ROOM_LOW_SHARE: u64 = 20;
+/// Recent entries kept in memory: what replication to a healthy member needs.
+pub const TAIL_ENTRIES_MAX: usize = 4096;
+/// Their bytes.
+pub const TAIL_BYTES_MAX: usize = 32 << 20;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 /// invariant, is an [`Unknown`], which stops this replica rather than let it differ from the others.
 ///
 /// What readers need is shared by the implementor; the group only feeds it.
-pub trait Machine: Send + 'static {
+pub trait Machine: Send + Sync + 'static {
     /// The state at one moment, frozen, to be written beside further `apply`s.
     type Frozen: Frozen;
 

@@ -9,6 +9,10 @@ use bytes::Bytes;
 
 use crate::identity::PeerId;
 
+pub mod memory;
+#[cfg(feature = "testing")]
+pub mod suite;
+
 /// What must not stand behind what. Messages of one lane between one pair arrive in the order they were sent, those
 /// that arrive; lanes do not wait for each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +25,11 @@ pub enum Lane {
     Client,
     /// Pieces of snapshots: last of all.
     Snapshot,
+}
+
+impl Lane {
+    /// All of them, the most urgent one first.
+    pub const ALL: [Self; 4] = [Self::Control, Self::Append, Self::Client, Self::Snapshot];
 }
 
 /// Why a call has no answer. None of them says whether the message arrived.
@@ -50,8 +59,13 @@ pub trait Transport: Clone + Debug + Send + Sync + 'static {
 
     /// Sends a message and waits for its answer, at most `deadline`.
     ///
-    /// At most one answer, and only to this message. Dropped: the message may have arrived, its answer goes nowhere. At
-    /// most [`CALLS_MAX`] calls are in flight to one peer; further ones wait, within their deadline.
+    /// The message is on its way once this was polled for the first time, so that calls go out in the order in which
+    /// they were begun. At most one answer, and only to this message. Dropped: the message may have arrived, its answer
+    /// goes nowhere. At most [`CALLS_MAX`] calls are in flight to one peer on one lane; further ones wait, in order and
+    /// within their deadline. A deadline above [`DEADLINE_MAX`](crate::limits::DEADLINE_MAX) is taken for that.
+    ///
+    /// A peer that is gone is [`CallError::Unreachable`] as soon as that can be known; one that is silent is
+    /// [`CallError::Timeout`].
     fn call(
         &self,
         to: PeerId,
@@ -60,8 +74,9 @@ pub trait Transport: Clone + Debug + Send + Sync + 'static {
         deadline: Duration,
     ) -> impl Future<Output = Result<Bytes, CallError>> + Send;
 
-    /// The next message for this peer; `None` once closed. Cancel safe. At most [`INBOX_MAX`] messages wait to be
-    /// accepted; further ones are lost like on a network, and their callers time out.
+    /// The next message for this peer, of the most urgent lane that has one; `None` once closed. Cancel safe. At most
+    /// [`INBOX_MAX`] messages of a lane wait to be accepted; further ones are lost like on a network, and their callers
+    /// time out.
     fn accept(&self) -> impl Future<Output = Option<Incoming<Self::Reply>>> + Send;
 
     /// Ends it: calls end with [`CallError::Closed`], accepting with `None`.
@@ -88,7 +103,8 @@ pub trait Reply: Debug + Send + 'static {
     fn send(self, answer: Bytes);
 }
 
-/// Calls in flight from one peer to another.
+/// Calls in flight from one peer to another on one lane. A lane of its own for each, or proposals that wait for a quorum
+/// would hold up the votes that bring it about.
 pub const CALLS_MAX: usize = 256;
-/// Messages that wait to be accepted.
+/// Messages of one lane that wait to be accepted: from sixteen peers as many as they may have in flight.
 pub const INBOX_MAX: usize = 4096;

@@ -14,6 +14,8 @@ pub type RaftId = u64;
 
 /// A member as the membership records him. There is no address in it: addresses change, members do not.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+// openraft's own suite makes members out of nothing.
+#[cfg_attr(feature = "testing", derive(Default))]
 pub struct Member {
     /// Whom the transport calls.
     pub peer: PeerId,

@@ -77,17 +77,25 @@ impl History {
         self.oldest
     }
 
+    /// What happened after a revision and not after `settled`, event by event.
+    ///
+    /// # Errors
+    /// When some of it is forgotten.
+    pub fn iter_after(&self, after: Revision, settled: Revision) -> Result<impl Iterator<Item = &Event>, Compacted> {
+        if after.next() < self.oldest {
+            return Err(Compacted { oldest: self.oldest });
+        }
+        let start = self.events.partition_point(|event| event.revision <= after);
+        Ok(self.events.range(start..).take_while(move |event| event.revision <= settled))
+    }
+
     /// What happened after a revision and not after `settled`: about `bytes_max`, in whole revisions, at least one.
     ///
     /// # Errors
     /// When some of it is forgotten.
     pub fn after(&self, after: Revision, settled: Revision, bytes_max: usize) -> Result<Events, Compacted> {
-        if after.next() < self.oldest {
-            return Err(Compacted { oldest: self.oldest });
-        }
-        let start = self.events.partition_point(|event| event.revision <= after);
         let (mut items, mut bytes): (Vec<Event>, usize) = (Vec::new(), 0);
-        for event in self.events.range(start..).take_while(|event| event.revision <= settled) {
+        for event in self.iter_after(after, settled)? {
             bytes += event.bytes();
             if let Some(last) = items.last()
                 && bytes > bytes_max

@@ -93,3 +93,20 @@ pub const SECTION_BYTES: usize = 64 << 10;
 pub const SECTION_BYTES_MAX: usize = SECTION_BYTES + VALUE_BYTES_MAX + 2 * KEY_BYTES_MAX;
 /// Items of a piece.
 pub const SECTION_ITEMS_MAX: usize = 4_096;
+
+// What follows bounds one member or one client, not what the log means: it may differ between versions.
+
+/// Watches of one member. One costs about a hundred bytes, and a look at every change.
+pub const WATCHES_MAX: usize = 10_000;
+/// Bytes of one batch of a watch, unless a single event has more.
+pub const WATCH_BATCH_BYTES_MAX: usize = 1 << 20;
+/// Events that a watch looks at in one go: whoever applies commands waits as long.
+pub const WATCH_SCAN_EVENTS_MAX: usize = 4096;
+/// A watch that nothing concerns says how far it is every so many revisions. The history is many times as long, so that
+/// whoever resumes there is not told that it is gone.
+pub const WATCH_MARK_REVISIONS: u64 = 1024;
+/// Commands of one client that are on their way at once, each in a session of its own.
+pub const LANES_MAX: usize = 8;
+/// Leases that the leader ends in one second. A partition that takes thousands of hosts away must not fill the log, and
+/// most of them come back.
+pub const EXPIRIES_PER_S_MAX: u64 = 1_000;

@@ -71,6 +71,21 @@ impl Shared {
         state.history.after(after, state.settled, bytes_max)
     }
 
+    /// Looks at what happened after a revision, event by event and without a copy, up to the revision that is also
+    /// given. Commands wait meanwhile: look at a bounded number.
+    ///
+    /// # Errors
+    /// As [`Shared::events`].
+    pub fn scan<T>(
+        &self,
+        after: Revision,
+        reader: impl FnOnce(&mut dyn Iterator<Item = &Event>, Revision) -> T,
+    ) -> Result<T, Compacted> {
+        let state = self.reading();
+        let mut events = state.history.iter_after(after, state.settled)?;
+        Ok(reader(&mut events, state.settled))
+    }
+
     /// A poisoned lock means that a command panicked half applied. That is a defect, and the thread that had it reports
     /// it and stops the replica; readers go on with what is there, as they do without a quorum.
     fn reading(&self) -> RwLockReadGuard<'_, State> {
@@ -103,6 +118,19 @@ impl StoreMachine {
         let machine = Self::default();
         machine.shared.writing().history = History::new(events_max, bytes_max);
         machine
+    }
+
+    /// An empty store in the place of one that readers hold already: a replica that begins anew. What they followed is
+    /// forgotten, and they are told so.
+    #[must_use]
+    pub fn anew(shared: Arc<Shared>) -> Self {
+        {
+            let mut state = shared.writing();
+            state.keyspace = Keyspace::default();
+            state.history.restart(Revision(0));
+            state.settled = Revision(0);
+        }
+        Self { shared, events: Vec::new() }
     }
 
     /// What readers hold.

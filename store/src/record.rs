@@ -67,6 +67,13 @@ pub struct Lock {
     pub waiters: Vec<Claim>,
 }
 
+impl Lock {
+    /// All parts in it, those who hold it first.
+    pub fn claims(self) -> impl Iterator<Item = Claim> {
+        self.holders.into_iter().chain(self.waiters)
+    }
+}
+
 /// A part in a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {

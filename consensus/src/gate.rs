@@ -1,0 +1,140 @@
+//! Whose messages are heard. Holding a certificate authorises nothing: a message of the Raft group is heard when the
+//! membership knows its sender, under that id, in that life.
+
+use crate::identity::PeerId;
+use crate::mutant::{self, Mutant};
+use crate::types::{RaftId, StoredMembership};
+use crate::wire::Envelope;
+
+/// Why a message is not heard.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Of another cluster.
+    #[error("it is of another cluster")]
+    OtherCluster,
+    /// For another id, or another life of this peer.
+    #[error("it is for member {0}")]
+    OtherReceiver(RaftId),
+    /// Its sender claims an id that belongs to another peer or another life.
+    #[error("member {0} is somebody else")]
+    Impostor(RaftId),
+    /// Its sender is a member no more.
+    #[error("member {0} was removed")]
+    Removed(RaftId),
+    /// Its sender has no id yet.
+    #[error("the sender is no member")]
+    NoMember,
+}
+
+/// Is a message of the Raft group heard?
+///
+/// `committed` and `effective` are the memberships this replica knows. Ids are log indices, so what is known up to one
+/// index says about every lower id whether it belongs to a member; a sender with a higher id may have been admitted
+/// since, by a leader who knows more, and is heard.
+///
+/// # Errors
+/// [`Refusal`] says why not.
+pub fn hears(
+    envelope: &Envelope,
+    sender: PeerId,
+    me: &Envelope,
+    committed: &StoredMembership,
+    effective: &StoredMembership,
+) -> Result<(), Refusal> {
+    if envelope.cluster != me.cluster {
+        return Err(Refusal::OtherCluster);
+    }
+    if envelope.to != me.from {
+        return Err(Refusal::OtherReceiver(envelope.to));
+    }
+    if envelope.from == 0 {
+        return Err(Refusal::NoMember);
+    }
+    if mutant::is(Mutant::IncarnationNotChecked) {
+        return Ok(());
+    }
+    let known = committed.membership().get_node(&envelope.from).or(effective.membership().get_node(&envelope.from));
+    match known {
+        Some(member) if member.peer == sender && member.incarnation == envelope.incarnation => Ok(()),
+        Some(_) => Err(Refusal::Impostor(envelope.from)),
+        None if committed.log_id().is_some_and(|id| envelope.from <= id.index) => Err(Refusal::Removed(envelope.from)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use openraft::vote::RaftLeaderId as _;
+
+    use super::*;
+    use crate::identity::{ClusterId, Incarnation};
+    use crate::types::{CommittedLeaderId, LogId, Member, Membership};
+
+    fn membership(index: u64, members: &[(RaftId, u128)]) -> StoredMembership {
+        let member = |incarnation: u128| Member {
+            peer: PeerId(100 + incarnation),
+            incarnation: Incarnation(incarnation),
+            host: String::new(),
+        };
+        let nodes: BTreeMap<_, _> = members.iter().map(|(id, life)| (*id, member(*life))).collect();
+        let voters = [nodes.keys().copied().collect()].into();
+        let log_id = LogId::new(CommittedLeaderId::new(1, 1), index);
+        StoredMembership::new(Some(log_id), Membership::new(voters, nodes).unwrap())
+    }
+
+    /// What member 2 says to a message of this id, incarnation and peer.
+    fn says(from: RaftId, life: u128, peer: u128, change: impl FnOnce(&mut Envelope)) -> Result<(), Refusal> {
+        let (committed, effective) =
+            (membership(30, &[(1, 1), (2, 2), (9, 9)]), membership(40, &[(1, 1), (2, 2), (35, 5)]));
+        let me = Envelope { cluster: ClusterId(1), from: 2, incarnation: Incarnation(2), to: 0 };
+        let mut envelope = Envelope { cluster: ClusterId(1), from, incarnation: Incarnation(life), to: 2 };
+        change(&mut envelope);
+        hears(&envelope, PeerId(peer), &me, &committed, &effective)
+    }
+
+    #[test]
+    fn members_are_heard_in_this_life_and_as_this_peer_only() {
+        assert_eq!(says(1, 1, 101, |_| ()), Ok(()));
+        assert_eq!(says(1, 3, 101, |_| ()), Err(Refusal::Impostor(1)));
+        assert_eq!(says(1, 1, 103, |_| ()), Err(Refusal::Impostor(1)));
+        assert_eq!(says(1, 1, 101, |envelope| envelope.cluster = ClusterId(2)), Err(Refusal::OtherCluster));
+        assert_eq!(says(1, 1, 101, |envelope| envelope.to = 1), Err(Refusal::OtherReceiver(1)));
+        assert_eq!(says(0, 1, 101, |_| ()), Err(Refusal::NoMember));
+    }
+
+    #[test]
+    fn an_id_below_the_membership_that_is_not_in_it_was_removed() {
+        assert_eq!(says(12, 12, 112, |_| ()), Err(Refusal::Removed(12)));
+        assert_eq!(says(30, 12, 112, |_| ()), Err(Refusal::Removed(30)));
+    }
+
+    #[test]
+    fn one_who_was_admitted_later_than_is_known_is_heard() {
+        assert_eq!(says(31, 12, 112, |_| ()), Ok(()));
+    }
+
+    #[test]
+    fn what_is_not_committed_yet_counts_for_the_sender() {
+        // 9 is removed by the membership that is not committed, and 35 admitted by it.
+        assert_eq!(says(9, 9, 109, |_| ()), Ok(()));
+        assert_eq!(says(35, 5, 105, |_| ()), Ok(()));
+        assert_eq!(says(35, 6, 106, |_| ()), Err(Refusal::Impostor(35)));
+    }
+
+    #[test]
+    fn who_knows_no_membership_yet_hears_everybody_of_the_cluster() {
+        let me = Envelope { cluster: ClusterId(1), from: 2, incarnation: Incarnation(2), to: 0 };
+        let envelope = Envelope { from: 77, to: 2, ..me };
+        let nothing = StoredMembership::default();
+        assert_eq!(hears(&envelope, PeerId(1), &me, &nothing, &nothing), Ok(()));
+    }
+
+    #[test]
+    #[cfg(feature = "testing")]
+    fn without_the_check_another_life_would_be_heard() {
+        let _mutant = mutant::choose(Some(Mutant::IncarnationNotChecked));
+        assert_eq!(says(1, 3, 101, |_| ()), Ok(()));
+    }
+}

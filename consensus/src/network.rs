@@ -1,0 +1,258 @@
+//! openraft's way to the other members: its requests in our words, over a transport.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::{Either, select};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
+use openraft::raft::{TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse};
+use openraft::type_config::alias::SnapshotOf;
+
+use crate::ground::Ground;
+use crate::identity::PeerId;
+use crate::limits::{APPEND_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
+use crate::snapshots::Snapshot;
+use crate::transport::{CallError, Lane};
+use crate::types::{Entry, Group, Member, Payload, RaftId, Vote};
+use crate::wire::{self, Answer, Append, Appended, Ballot, Cast, Envelope, Mismatch, Request, Transfer, Transferred};
+
+/// How long a member may take for a piece of a snapshot: to its disk, and once at the end to all of it.
+const PIECE_DEADLINE: Duration = Duration::from_secs(10);
+/// How often a snapshot is offered anew before openraft is told that it failed, and tries again by itself.
+const OFFERS_MAX: usize = 3;
+
+/// What all links of a replica share.
+#[derive(Debug)]
+pub(crate) struct Shared<T> {
+    pub(crate) transport: T,
+    /// Who speaks; the receiver is filled in.
+    pub(crate) me: Envelope,
+    pub(crate) append_deadline: Duration,
+    /// Somebody who must know says that this replica is a member no more.
+    pub(crate) removed: AtomicBool,
+    /// Numbers the transfers of snapshots.
+    pub(crate) transfers: AtomicU64,
+}
+
+/// Why a question has no answer that fits.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskError {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error(transparent)]
+    Wire(#[from] wire::WireError),
+    #[error("not heard: {0:?}")]
+    Mismatch(Mismatch),
+    #[error("an answer to something else")]
+    Answer,
+}
+
+impl<T: crate::transport::Transport> Shared<T> {
+    /// For whoever speaks as `me`.
+    pub(crate) fn new(transport: T, me: Envelope, append_deadline: Duration) -> Self {
+        let (removed, transfers) = (AtomicBool::new(false), AtomicU64::new(1));
+        Self { transport, me, append_deadline, removed, transfers }
+    }
+
+    /// Asks a member. Not cancel safe as to whether it was heard.
+    pub(crate) async fn ask(
+        &self,
+        to: (RaftId, PeerId),
+        lane: Lane,
+        request: &Request,
+        deadline: Duration,
+    ) -> Result<Answer, AskError> {
+        let envelope = Envelope { to: to.0, ..self.me };
+        let message = wire::encode_request(&envelope, request)?;
+        let answer = self.transport.call(to.1, lane, message, deadline).await?;
+        match wire::decode_answer(&answer)? {
+            (_, Answer::Mismatch(mismatch)) => {
+                if mismatch == Mismatch::NotMember {
+                    self.removed.store(true, Ordering::Relaxed);
+                }
+                Err(AskError::Mismatch(mismatch))
+            }
+            (_, answer) => Ok(answer),
+        }
+    }
+}
+
+/// Makes links.
+pub(crate) struct Links<G: Ground>(pub(crate) Arc<Shared<G::Transport>>);
+
+impl<G: Ground> RaftNetworkFactory<Group<G>> for Links<G> {
+    type Network = Link<G>;
+
+    async fn new_client(&mut self, target: RaftId, member: &Member) -> Link<G> {
+        Link { shared: self.0.clone(), target, member: member.clone() }
+    }
+}
+
+/// The way to one member.
+pub(crate) struct Link<G: Ground> {
+    shared: Arc<Shared<G::Transport>>,
+    target: RaftId,
+    member: Member,
+}
+
+type Rpc<G> = RPCError<Group<G>>;
+
+fn rpc<G: Ground>(error: &AskError) -> Rpc<G> {
+    match error {
+        // openraft waits longer before it tries an unreachable peer again.
+        AskError::Call(CallError::Unreachable(_) | CallError::Closed) | AskError::Mismatch(_) => {
+            RPCError::Unreachable(Unreachable::new(error))
+        }
+        _ => RPCError::Network(NetworkError::new(error)),
+    }
+}
+
+impl<G: Ground> Link<G> {
+    async fn ask(&self, lane: Lane, request: &Request, deadline: Duration) -> Result<Answer, AskError> {
+        self.shared.ask((self.target, self.member.peer), lane, request, deadline).await
+    }
+
+    async fn ballot(&self, request: Request, option: &RPCOption) -> Result<Cast, Rpc<G>> {
+        match self.ask(Lane::Control, &request, option.hard_ttl()).await {
+            Ok(Answer::Vote(cast) | Answer::PreVote(cast)) => Ok(cast),
+            Ok(_) => Err(rpc::<G>(&AskError::Answer)),
+            Err(error) => Err(rpc::<G>(&error)),
+        }
+    }
+
+    /// Sends a snapshot: offered, sent from where the receiver says, installed.
+    async fn send(&self, vote: Vote, snapshot: &Snapshot<G::Disk>) -> Result<Vote, StreamingError<Group<G>>> {
+        let transfer = self.shared.transfers.fetch_add(1, Ordering::Relaxed);
+        let (meta, bytes) = (snapshot.meta().clone(), snapshot.bytes());
+        let offer = Request::SnapshotOffer { vote, meta, transfer, bytes };
+        let failed = |error: AskError| StreamingError::from(rpc::<G>(&error));
+        for _ in 0..OFFERS_MAX {
+            let mut answer = self.ask(Lane::Snapshot, &offer, PIECE_DEADLINE).await.map_err(failed)?;
+            loop {
+                let request = match answer {
+                    Answer::SnapshotNext { offset } if offset >= bytes => Request::SnapshotEnd { transfer, bytes },
+                    Answer::SnapshotNext { offset } => {
+                        let piece = snapshot.piece(offset, SNAPSHOT_CHUNK_BYTES_MAX);
+                        let piece = piece.map_err(|error| StreamingError::Network(NetworkError::new(&error)))?;
+                        Request::SnapshotChunk { transfer, offset, piece }
+                    }
+                    Answer::SnapshotDone { vote } => return Ok(vote),
+                    Answer::SnapshotUnknown => break,
+                    _ => return Err(failed(AskError::Answer)),
+                };
+                answer = self.ask(Lane::Snapshot, &request, PIECE_DEADLINE).await.map_err(failed)?;
+            }
+        }
+        Err(failed(AskError::Answer))
+    }
+}
+
+/// As many of the entries as one message should carry, at least one.
+fn fitting(entries: &[Entry]) -> usize {
+    let mut bytes = 0;
+    let fits = |entry: &Entry| {
+        bytes += match &entry.payload {
+            Payload::Normal(command) => command.0.len(),
+            Payload::Blank | Payload::Membership(_) => 0,
+        };
+        bytes <= APPEND_BYTES_MAX
+    };
+    entries.iter().map(fits).take_while(|fits| *fits).count().max(1).min(entries.len())
+}
+
+impl<G: Ground> RaftNetworkV2<Group<G>> for Link<G> {
+    type SnapshotData = Snapshot<G::Disk>;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<Group<G>>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Group<G>>, Rpc<G>> {
+        let mut entries = request.entries;
+        // A heartbeat must not stand behind entries, and an answer to entries may wait for a disk.
+        let heartbeat = entries.is_empty();
+        let lane = if heartbeat { Lane::Control } else { Lane::Append };
+        let deadline = if heartbeat { option.hard_ttl() } else { self.shared.append_deadline.max(option.hard_ttl()) };
+        let all = entries.len();
+        entries.truncate(fitting(&entries));
+        let sent = (entries.len() < all).then(|| entries.last().map(|entry| entry.log_id));
+        let append = Append { vote: request.vote, prev: request.prev_log_id, entries, commit: request.leader_commit };
+        match self.ask(lane, &Request::Append(append), deadline).await {
+            Ok(Answer::Append(Appended::All)) => Ok(match sent {
+                None => AppendEntriesResponse::Success,
+                Some(last) => AppendEntriesResponse::PartialSuccess(last),
+            }),
+            Ok(Answer::Append(Appended::Until(last))) => Ok(AppendEntriesResponse::PartialSuccess(last)),
+            Ok(Answer::Append(Appended::Conflict)) => Ok(AppendEntriesResponse::Conflict),
+            Ok(Answer::Append(Appended::HigherVote(vote))) => Ok(AppendEntriesResponse::HigherVote(vote)),
+            Ok(_) => Err(rpc::<G>(&AskError::Answer)),
+            Err(error) => Err(rpc::<G>(&error)),
+        }
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<Group<G>>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Group<G>>, Rpc<G>> {
+        let Cast { vote, granted, last } = self.ballot(Request::Vote(ballot(&request)), &option).await?;
+        Ok(VoteResponse::new(vote, last, granted))
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<Group<G>>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Group<G>>, Rpc<G>> {
+        let Cast { vote, granted, last } = self.ballot(Request::PreVote(ballot(&request)), &option).await?;
+        Ok(VoteResponse::new(vote, last, granted))
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: SnapshotOf<Group<G>, Snapshot<G::Disk>>,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _: RPCOption,
+    ) -> Result<SnapshotResponse<Group<G>>, StreamingError<Group<G>>> {
+        match select(pin!(cancel), pin!(self.send(vote, &snapshot.snapshot))).await {
+            Either::Left((closed, _)) => Err(StreamingError::Closed(closed)),
+            Either::Right((vote, _)) => Ok(SnapshotResponse::new(vote?)),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<Group<G>>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Group<G>>, Rpc<G>> {
+        let transfer =
+            Transfer { from: *request.from_leader(), to: *request.to_node_id(), last: request.last_log_id().copied() };
+        match self.ask(Lane::Control, &Request::Transfer(transfer), option.hard_ttl()).await {
+            Ok(Answer::Transfer(Transferred::Accepted)) => Ok(Ok(())),
+            Ok(Answer::Transfer(Transferred::VoteChanged { expected, actual })) => {
+                Ok(Err(TransferLeaderError::VoteChanged { expected, actual }))
+            }
+            Ok(Answer::Transfer(Transferred::LogNotFlushed { expected, actual })) => {
+                Ok(Err(TransferLeaderError::LogNotFlushed { expected, actual }))
+            }
+            Ok(_) => Err(rpc::<G>(&AskError::Answer)),
+            Err(error) => Err(rpc::<G>(&error)),
+        }
+    }
+}
+
+fn ballot<G: Ground>(request: &VoteRequest<Group<G>>) -> Ballot {
+    Ballot { vote: request.vote, last: request.last_log_id, transfer: request.leadership_transfer }
+}
+
+/// An answer that says nothing was looked at.
+pub(crate) fn mismatch(me: &Envelope, mismatch: Mismatch) -> Bytes {
+    wire::encode_answer(me, &Answer::Mismatch(mismatch)).expect("it is short")
+}

@@ -1,0 +1,461 @@
+//! This host's part of the group: proposes, reads, admits, changes, stands where it stands.
+//!
+//! It decides nothing. Who shall vote is decided in [`crate::masters`], whom to hear in [`crate::gate`], what the bytes
+//! mean by the machine; this carries it out with openraft and tells what came of it.
+
+mod change;
+mod inbox;
+mod standing;
+
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::async_runtime::WatchReceiver as _;
+use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, LinearizableReadError, RaftError};
+use openraft::{AsyncRuntime, Instant as _, Raft, ReadPolicy};
+
+use crate::applier::{Applier, RestoreError};
+use crate::clerk::Clerk;
+use crate::ground::Ground;
+use crate::identity::Identity;
+use crate::log_store::LogStore;
+use crate::machine::Machine;
+use crate::network::{AskError, Links, Shared};
+use crate::settings::Settings;
+use crate::snapshots::Snapshots;
+use crate::transport::{CallError, Lane, Transport};
+use crate::types::{Blob, Group, Member, RaftId};
+use crate::wire::{Answer, Envelope, Leader, NOBODY, Refusal, Request};
+
+pub use change::ChangeError;
+pub use standing::Standing;
+
+/// Between two attempts while there is no leader.
+const RETRY: Duration = Duration::from_millis(20);
+/// Between two looks at what needs no hurry.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+type Core<G, M> = Raft<Group<G>, Applier<G, M>>;
+type Runtime<G> = <G as Ground>::Runtime;
+
+/// This host's part of the group. Clones are the same part.
+pub struct Replica<G: Ground, M: Machine>(Arc<Inner<G, M>>);
+
+impl<G: Ground, M: Machine> Clone for Replica<G, M> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+struct Inner<G: Ground, M: Machine> {
+    raft: Core<G, M>,
+    identity: Identity,
+    shared: Arc<Shared<G::Transport>>,
+    log: LogStore<G>,
+    snapshots: Snapshots<G>,
+    clerk: Arc<dyn Clerk>,
+    settings: Settings,
+    incoming: tokio::sync::Mutex<Option<inbox::Receiving<G>>>,
+    /// One change of the membership at a time is begun here.
+    changing: tokio::sync::Mutex<()>,
+    started: <Runtime<G> as AsyncRuntime>::Instant,
+    commands: Arc<AtomicU64>,
+    stopping: AtomicBool,
+    fault: Mutex<Option<String>>,
+}
+
+/// Why a replica does not start. It must not go on under its id.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The identity has no id yet.
+    #[error("it was given no id yet")]
+    NoId,
+    /// Its state cannot be brought back.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// openraft does not start.
+    #[error("the group cannot be taken up: {0}")]
+    Raft(String),
+    /// The disk.
+    #[error(transparent)]
+    Disk(#[from] std::io::Error),
+}
+
+/// Why something proposed or asked has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Surely not done: nobody led, or there was no quorum, until the deadline.
+    #[error("there is no leader that has a quorum")]
+    NoLeader,
+    /// It may be done or not: no answer came in time, or leadership was lost on the way.
+    #[error("whether it was done is unknown: {0}")]
+    Unknown(String),
+    /// Surely not done, and never will be.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// This replica has stopped; surely not done.
+    #[error("this replica has stopped: {0}")]
+    Stopped(String),
+}
+
+/// A command that is committed and applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposed {
+    /// Where it stands in the log.
+    pub index: u64,
+    /// What the machine said.
+    pub outcome: Bytes,
+}
+
+impl<G: Ground, M: Machine> Replica<G, M> {
+    /// Takes up this identity's part: brings back the state, and listens.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(
+        settings: Settings,
+        identity: Identity,
+        disk: G::Disk,
+        transport: G::Transport,
+        mut log: LogStore<G>,
+        machine: M,
+        clerk: Arc<dyn Clerk>,
+    ) -> Result<Self, StartError> {
+        let id = identity.raft.ok_or(StartError::NoId)?;
+        let snapshots = Snapshots::<G>::new(disk);
+        let purged = openraft::storage::RaftLogStorage::get_log_state(&mut log).await?.last_purged_log_id;
+        let applier = Applier::open(snapshots.clone(), machine, purged.as_ref())?;
+        let commands = applier.commands();
+        let me = Envelope { cluster: identity.cluster, from: id, incarnation: identity.incarnation, to: NOBODY };
+        let shared = Arc::new(Shared::new(transport, me, settings.append_deadline()));
+        let config = settings.openraft().validate().map_err(|error| StartError::Raft(error.to_string()))?;
+        let raft = Raft::new(id, Arc::new(config), Links::<G>(shared.clone()), log.clone(), applier);
+        let raft = raft.await.map_err(|error| StartError::Raft(error.to_string()))?;
+        let replica = Self(Arc::new(Inner {
+            raft,
+            identity,
+            shared,
+            log,
+            snapshots,
+            clerk,
+            settings,
+            incoming: tokio::sync::Mutex::new(None),
+            changing: tokio::sync::Mutex::new(()),
+            started: <Runtime<G> as AsyncRuntime>::Instant::now(),
+            commands,
+            stopping: AtomicBool::new(false),
+            fault: Mutex::new(None),
+        }));
+        drop(Runtime::<G>::spawn(inbox::serve(replica.clone())));
+        drop(Runtime::<G>::spawn(housekeep(replica.clone())));
+        Ok(replica)
+    }
+
+    /// Makes this replica the only member of a new group.
+    ///
+    /// # Errors
+    /// In words: it belongs to a group already, or has stopped.
+    pub async fn found(&self) -> Result<(), ProposeError> {
+        let member = self.member();
+        match self.0.raft.initialize(std::collections::BTreeMap::from([(self.id(), member)])).await {
+            Ok(()) => Ok(()),
+            Err(RaftError::APIError(error)) => Err(ProposeError::Refused(error.to_string())),
+            Err(RaftError::Fatal(fatal)) => Err(self.stopped(&fatal.to_string())),
+        }
+    }
+
+    /// Its own id.
+    #[must_use]
+    pub fn id(&self) -> RaftId {
+        self.0.shared.me.from
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.0.identity
+    }
+
+    /// As the membership records it.
+    #[must_use]
+    pub fn member(&self) -> Member {
+        let Identity { incarnation, host, peer, .. } = self.0.identity.clone();
+        Member { peer, incarnation, host }
+    }
+
+    /// Puts a request into the log, wherever the leader is, as what his [`Clerk`] makes of it; it is committed and applied there when this returns, and
+    /// perhaps not here yet. Tries until the deadline as long as it is sure that nothing was done.
+    ///
+    /// Dropped: it may be done or not.
+    ///
+    /// # Errors
+    /// [`ProposeError`], of which each says whether it may have been done.
+    pub async fn propose(&self, request: Bytes, deadline: Duration) -> Result<Proposed, ProposeError> {
+        let until = Deadline::<G>::of(deadline);
+        loop {
+            let answer = match self.leader() {
+                Some((id, me)) if id == self.id() => self.propose_here(&me, request.clone(), until.left()).await,
+                Some((id, leader)) => {
+                    let left = until.left();
+                    let propose = Request::Propose { command: request.clone(), deadline: left };
+                    self.ask_leader(id, &leader, &propose, left).await
+                }
+                None => Answer::NotLeader { leader: None },
+            };
+            match answer {
+                Answer::Proposed { index, outcome } => return Ok(Proposed { index, outcome }),
+                Answer::Unknown { why } => return Err(ProposeError::Unknown(why)),
+                Answer::Refused { why } => return Err(ProposeError::Refused(why)),
+                _ => {}
+            }
+            self.again(&until).await?;
+        }
+    }
+
+    /// Waits until this replica has applied all that was committed anywhere when this was called, as confirmed by a
+    /// quorum: whoever reads then reads linearizably. Up to which log index.
+    ///
+    /// # Errors
+    /// [`ProposeError::NoLeader`] or [`ProposeError::Stopped`].
+    pub async fn barrier(&self, deadline: Duration) -> Result<u64, ProposeError> {
+        let until = Deadline::<G>::of(deadline);
+        let index = loop {
+            let answer = match self.leader() {
+                Some((id, _)) if id == self.id() => self.read_here(until.left()).await,
+                Some((id, leader)) => self.ask_leader(id, &leader, &Request::ReadIndex, until.left()).await,
+                None => Answer::NotLeader { leader: None },
+            };
+            match answer {
+                Answer::ReadAt { index } => break index,
+                // Nothing is done by reading: it may be asked again.
+                _ => self.again(&until).await?,
+            }
+        };
+        self.applied(index, until.left()).await?;
+        Ok(index)
+    }
+
+    /// Waits until this replica has applied up to this log index.
+    ///
+    /// # Errors
+    /// [`ProposeError::NoLeader`] at the deadline, [`ProposeError::Stopped`].
+    pub async fn applied(&self, index: u64, deadline: Duration) -> Result<(), ProposeError> {
+        let mut metrics = self.0.raft.data_metrics();
+        let until = Deadline::<G>::of(deadline);
+        loop {
+            let applied = metrics.borrow_watched().last_applied.as_ref().map_or(0, |id| id.index);
+            if applied >= index {
+                return Ok(());
+            }
+            match Runtime::<G>::timeout(until.left(), metrics.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(self.stopped("")),
+                Err(_) => return Err(ProposeError::NoLeader),
+            }
+        }
+    }
+
+    /// Waits a little before another attempt, if there is time for one.
+    async fn again(&self, until: &Deadline<G>) -> Result<(), ProposeError> {
+        if let Some(fault) = self.fault() {
+            return Err(ProposeError::Stopped(fault));
+        }
+        if until.left() <= RETRY {
+            return Err(ProposeError::NoLeader);
+        }
+        Runtime::<G>::sleep(RETRY).await;
+        Ok(())
+    }
+
+    /// The member with this id, as far as this replica knows.
+    fn known(&self, id: RaftId) -> Option<Member> {
+        let metrics = self.0.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let known = |membership: &crate::types::StoredMembership| membership.membership().get_node(&id).cloned();
+        known(&metrics.membership_config).or_else(|| known(&metrics.committed_membership_config))
+    }
+
+    /// Whom this replica takes for the leader.
+    fn leader(&self) -> Option<(RaftId, Member)> {
+        let id = self.0.raft.server_metrics().borrow_watched().current_leader?;
+        Some((id, self.known(id)?))
+    }
+
+    /// Asks the leader, with an answer in any case.
+    async fn ask_leader(&self, id: RaftId, leader: &Member, request: &Request, deadline: Duration) -> Answer {
+        match self.0.shared.ask((id, leader.peer), Lane::Client, request, deadline).await {
+            Ok(answer) => answer,
+            Err(AskError::Call(error @ (CallError::TooLarge(_) | CallError::Closed))) => {
+                Answer::Refused { why: error.to_string() }
+            }
+            Err(AskError::Wire(error)) => Answer::Refused { why: error.to_string() },
+            Err(error @ AskError::Mismatch(_)) => Answer::Unavailable { why: error.to_string() },
+            Err(error) => Answer::Unknown { why: error.to_string() },
+        }
+    }
+
+    /// Tells the leader something that is not for the log, once.
+    ///
+    /// # Errors
+    /// [`ProposeError`].
+    pub async fn tell(&self, message: Bytes, deadline: Duration) -> Result<Bytes, ProposeError> {
+        let answer = match self.leader() {
+            Some((id, me)) if id == self.id() => self.told_here(&me, &message),
+            Some((id, leader)) => self.ask_leader(id, &leader, &Request::Tell { message }, deadline).await,
+            None => Answer::NotLeader { leader: None },
+        };
+        match answer {
+            Answer::Told { answer } => Ok(answer),
+            Answer::Unknown { why } => Err(ProposeError::Unknown(why)),
+            Answer::Refused { why } => Err(ProposeError::Refused(why)),
+            _ => Err(self.fault().map_or(ProposeError::NoLeader, ProposeError::Stopped)),
+        }
+    }
+
+    fn told_here(&self, from: &Member, message: &[u8]) -> Answer {
+        if self.0.raft.is_leader() {
+            Answer::Told { answer: self.0.clerk.told(from, message) }
+        } else {
+            Answer::NotLeader { leader: None }
+        }
+    }
+
+    /// Waits, by the clock of this ground.
+    pub async fn sleep(&self, time: Duration) {
+        Runtime::<G>::sleep(time).await;
+    }
+
+    /// Proposes as the leader, if this is the leader.
+    async fn propose_here(&self, from: &Member, request: Bytes, deadline: Duration) -> Answer {
+        let command = match self.0.clerk.attest(from, request) {
+            Ok(command) => command,
+            Err(why) => return Refusal::Refused(why).into(),
+        };
+        let written = Runtime::<G>::timeout(deadline, self.0.raft.client_write(Blob(command))).await;
+        match written {
+            Ok(Ok(response)) => Answer::Proposed { index: response.log_id.index, outcome: response.data.0 },
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => not_here(&forward).into(),
+            Ok(Err(error)) => Answer::Unknown { why: error.to_string() },
+            Err(_) => Answer::Unknown { why: "the leader has not finished it in time".to_owned() },
+        }
+    }
+
+    /// Finds the read index as the leader, if this is the leader.
+    async fn read_here(&self, deadline: Duration) -> Answer {
+        let read = self.0.raft.get_read_log_id(ReadPolicy::ReadIndex);
+        match Runtime::<G>::timeout(deadline, read).await {
+            Ok(Ok((at, _))) => Answer::ReadAt { index: at.index() },
+            Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)))) => not_here(&forward).into(),
+            Ok(Err(error)) => Answer::Unavailable { why: error.to_string() },
+            Err(_) => Answer::Unavailable { why: "no quorum has answered".to_owned() },
+        }
+    }
+
+    /// Takes a snapshot now.
+    ///
+    /// # Errors
+    /// [`ProposeError::Stopped`].
+    pub async fn snapshot(&self) -> Result<(), ProposeError> {
+        self.0.raft.trigger().snapshot().await.map_err(|fatal| self.stopped(&fatal.to_string()))
+    }
+
+    /// Cuts off the log up to here, as far as a snapshot covers it.
+    ///
+    /// # Errors
+    /// [`ProposeError::Stopped`].
+    pub async fn purge(&self, upto: u64) -> Result<(), ProposeError> {
+        self.0.raft.trigger().purge_log(upto).await.map_err(|fatal| self.stopped(&fatal.to_string()))
+    }
+
+    /// Stands for election, asking first whether it would win one.
+    ///
+    /// # Errors
+    /// [`ProposeError::Stopped`].
+    pub async fn stand(&self) -> Result<(), ProposeError> {
+        self.0.raft.trigger().elect(true).await.map_err(|fatal| self.stopped(&fatal.to_string()))
+    }
+
+    /// Why this half has stopped for good, if it has.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        self.0.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it was stopped, or has stopped for good.
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        self.0.stopping.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    fn stopped(&self, why: &str) -> ProposeError {
+        ProposeError::Stopped(self.fault().unwrap_or_else(|| why.to_owned()))
+    }
+
+    /// Stops: nothing is heard, said or written after this returns.
+    pub async fn stop(&self) {
+        use std::sync::atomic::Ordering;
+        self.0.stopping.store(true, Ordering::Relaxed);
+        self.0.shared.transport.close();
+        if let Err(error) = self.0.raft.shutdown().await {
+            tracing::error!(?error, "the group's task has not ended well");
+        }
+        if let Err(fault) = self.0.log.stop().await {
+            tracing::error!(%fault, "the log has ended badly");
+        }
+    }
+}
+
+/// What to do instead of asking this replica.
+fn not_here<G: Ground>(forward: &ForwardToLeader<Group<G>>) -> Refusal {
+    match (forward.leader_id, &forward.leader_node) {
+        (Some(raft_id), Some(member)) => Refusal::NotLeader(Some(Leader { raft_id, peer: member.peer })),
+        _ if forward.reason == ForwardReason::LeaseExpired => {
+            Refusal::Unavailable("no quorum has confirmed it".to_owned())
+        }
+        _ => Refusal::NotLeader(None),
+    }
+}
+
+/// A moment by which something must be done.
+struct Deadline<G: Ground>(<Runtime<G> as AsyncRuntime>::Instant);
+
+impl<G: Ground> Deadline<G> {
+    fn of(time: Duration) -> Self {
+        Self(<Runtime<G> as AsyncRuntime>::Instant::now() + time)
+    }
+
+    fn left(&self) -> Duration {
+        let now = <Runtime<G> as AsyncRuntime>::Instant::now();
+        if self.0 > now { self.0 - now } else { Duration::ZERO }
+    }
+}
+
+/// Looks after what needs no hurry: a log that has failed, a log that has grown.
+async fn housekeep<G: Ground, M: Machine>(replica: Replica<G, M>) {
+    use std::sync::atomic::Ordering;
+    while !replica.0.stopping.load(Ordering::Relaxed) {
+        if let Some(fault) = replica.broken() {
+            tracing::error!(%fault, "this host's part of the group has stopped for good");
+            *replica.0.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+            replica.stop().await;
+            return;
+        }
+        if replica.0.commands.load(Ordering::Relaxed) >= replica.0.settings.snapshot_bytes
+            && replica.snapshot().await.is_err()
+        {
+            return;
+        }
+        Runtime::<G>::sleep(HOUSEKEEPING).await;
+    }
+}
+
+impl<G: Ground, M: Machine> Replica<G, M> {
+    /// What has gone wrong for good underneath, if something has.
+    fn broken(&self) -> Option<String> {
+        let metrics = self.0.raft.metrics();
+        let state = metrics.borrow_watched().running_state.clone();
+        self.0.log.fault().map(|fault| fault.to_string()).or_else(|| state.err().map(|fatal| fatal.to_string()))
+    }
+}

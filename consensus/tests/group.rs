@@ -1,0 +1,262 @@
+//! A whole group in one thread: founded, joined, led, cut, restarted, wiped.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mgmt_consensus::appoint::{Roster, appoint};
+use mgmt_consensus::disk::simulated::SimulatedDisk;
+use mgmt_consensus::identity::{ClusterId, PeerId};
+use mgmt_consensus::log_store::Options;
+use mgmt_consensus::log_store::index::memory::InMemory;
+use mgmt_consensus::machine::{Frozen, Machine, Unknown};
+use mgmt_consensus::masters::{Policy, Profile};
+use mgmt_consensus::peer::{Otherwise, Peer};
+use mgmt_consensus::replica::ProposeError;
+use mgmt_consensus::testing::Simulated;
+use mgmt_consensus::transport::memory::Network;
+use mgmt_consensus::{Member, RaftId, Replica, Settings};
+use openraft::AsyncRuntime;
+use openraft_rt_sim::SimRuntime;
+
+const CLUSTER: ClusterId = ClusterId(7);
+const LONG: Duration = Duration::from_secs(60);
+
+/// Remembers every command; its outcome is how many there were.
+#[derive(Clone, Default)]
+struct Journal(Arc<Mutex<Vec<Bytes>>>);
+
+struct Copy(Vec<Bytes>);
+
+impl Frozen for Copy {
+    fn chunk(&mut self) -> Option<Bytes> {
+        if self.0.is_empty() { None } else { Some(self.0.remove(0)) }
+    }
+}
+
+impl Machine for Journal {
+    type Frozen = Copy;
+
+    fn apply(&mut self, _: u64, command: &[u8]) -> Result<Bytes, Unknown> {
+        let mut commands = self.0.lock().unwrap();
+        commands.push(Bytes::copy_from_slice(command));
+        Ok(commands.len().to_string().into())
+    }
+
+    fn settled(&mut self, _: u64) {}
+
+    fn freeze(&self) -> Copy {
+        Copy(self.0.lock().unwrap().clone())
+    }
+
+    fn restore(&mut self, _: u64, chunks: &mut dyn Iterator<Item = io::Result<Bytes>>) -> io::Result<()> {
+        *self.0.lock().unwrap() = chunks.collect::<io::Result<_>>()?;
+        Ok(())
+    }
+}
+
+/// Everybody may be a master, of three.
+struct Everybody;
+
+impl Roster for Everybody {
+    fn profiles(&self, members: &BTreeMap<RaftId, Member>) -> BTreeMap<RaftId, Profile> {
+        members.keys().map(|id| (*id, Profile { eligible: Some(true), ..Profile::default() })).collect()
+    }
+
+    fn ideal(&self) -> usize {
+        3
+    }
+}
+
+struct Host {
+    name: &'static str,
+    peer: PeerId,
+    disk: SimulatedDisk<SimRuntime>,
+    journal: Journal,
+    replica: Option<Replica<Simulated, Journal>>,
+}
+
+struct World {
+    drawn: Arc<AtomicU64>,
+    network: Network<SimRuntime>,
+    hosts: Vec<Host>,
+}
+
+impl World {
+    fn new(names: &[&'static str]) -> Self {
+        let host = |(number, name): (usize, &&'static str)| Host {
+            name,
+            peer: PeerId(number as u128 + 1),
+            disk: SimulatedDisk::new(number as u64, 1 << 28),
+            journal: Journal::default(),
+            replica: None,
+        };
+        Self { drawn: Arc::default(), network: Network::new(1), hosts: names.iter().enumerate().map(host).collect() }
+    }
+
+    async fn up(&mut self, number: usize) {
+        let seeds: Vec<_> = self.hosts.iter().map(|host| host.peer).collect();
+        let host = &mut self.hosts[number];
+        host.disk = host.disk.boot();
+        host.journal = Journal::default();
+        let drawn = self.drawn.clone();
+        let mut options = Options::new(Arc::new(InMemory));
+        options.segment_bytes = 64 << 10;
+        options.reserve_bytes = 0;
+        options.room_low_bytes = 0;
+        let peer = Peer::<Simulated> {
+            settings: Settings { snapshot_entries: 50, entries_kept: 10, ..Settings::LAN },
+            options,
+            disk: host.disk.clone(),
+            transport: self.network.join(host.peer),
+            host: host.name.to_owned(),
+            clerk: Arc::new(()),
+            chance: Arc::new(move || drawn.fetch_add(1, Ordering::Relaxed)),
+        };
+        let otherwise = match number {
+            0 => Otherwise::Found(CLUSTER),
+            _ => Otherwise::Join { cluster: CLUSTER, seeds, patience: LONG },
+        };
+        let journal = host.journal.clone();
+        let replica = peer.come(otherwise, move || journal.clone()).await.unwrap();
+        drop(SimRuntime::spawn(appoint(replica.clone(), Arc::new(Everybody), Policy::LAN)));
+        host.replica = Some(replica);
+    }
+
+    async fn crash(&mut self, number: usize) {
+        let host = &mut self.hosts[number];
+        self.network.crash(host.peer);
+        host.disk.crash();
+        host.replica.take().unwrap().stop().await;
+    }
+
+    fn replica(&self, number: usize) -> &Replica<Simulated, Journal> {
+        self.hosts[number].replica.as_ref().unwrap()
+    }
+
+    async fn put(&self, number: usize, command: &'static str) -> Result<String, String> {
+        loop {
+            match self.replica(number).propose(command.into(), LONG).await {
+                Ok(done) => return Ok(String::from_utf8(done.outcome.to_vec()).unwrap()),
+                // Nobody here hears what arrives after this: a dead process takes nothing.
+                Err(ProposeError::Unknown(why)) if why.contains("cannot be reached") => {
+                    SimRuntime::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        for _ in 0..6000 {
+            if condition(self) {
+                return;
+            }
+            SimRuntime::sleep(Duration::from_millis(20)).await;
+        }
+        let standings: Vec<_> = self.hosts.iter().map(|host| host.replica.as_ref().map(Replica::standing)).collect();
+        panic!("not within two minutes: {what}: {standings:#?}");
+    }
+
+    fn voters(&self, number: usize) -> usize {
+        let voters = self.replica(number).standing().voters();
+        if voters.len() == 1 { voters[0].len() } else { 0 }
+    }
+}
+
+fn run<T>(test: impl Future<Output = T>) -> T {
+    SimRuntime::with_seed(3).block_on(test)
+}
+
+async fn three() -> World {
+    let mut world = World::new(&["a", "b", "c"]);
+    for number in 0..3 {
+        world.up(number).await;
+    }
+    world.until("three masters", |world| (0..3).all(|number| world.voters(number) == 3)).await;
+    world
+}
+
+#[test]
+fn three_hosts_become_three_masters_and_one_log() {
+    run(async {
+        let world = three().await;
+        assert_eq!(world.put(0, "x").await, Ok("1".to_owned()));
+        assert_eq!(world.put(1, "y").await, Ok("2".to_owned()));
+        assert_eq!(world.put(2, "z").await, Ok("3".to_owned()));
+        for number in 0..3 {
+            world.replica(number).barrier(LONG).await.unwrap();
+            assert_eq!(*world.hosts[number].journal.0.lock().unwrap(), ["x", "y", "z"].map(Bytes::from));
+        }
+        let ids: Vec<_> = (0..3).map(|number| world.replica(number).id()).collect();
+        assert!(ids[0] == 1 && ids[0] < ids[1] && ids[1] < ids[2], "{ids:?}");
+    });
+}
+
+#[test]
+fn the_leader_dies_and_comes_back() {
+    run(async {
+        let mut world = three().await;
+        world.put(0, "before").await.unwrap();
+        let leader = world.replica(0).standing().leader.unwrap();
+        let dead = (0..3).find(|number| world.replica(*number).id() == leader).unwrap();
+        let other = (dead + 1) % 3;
+        world.crash(dead).await;
+        assert_eq!(world.put(other, "meanwhile").await, Ok("2".to_owned()));
+        world.up(dead).await;
+        assert_eq!(world.replica(dead).id(), leader, "its disk is whole, so it is who it was");
+        assert_eq!(world.put(dead, "after").await, Ok("3".to_owned()));
+        world.replica(dead).barrier(LONG).await.unwrap();
+        assert_eq!(world.hosts[dead].journal.0.lock().unwrap().len(), 3);
+    });
+}
+
+#[test]
+fn a_host_that_lost_its_disk_comes_back_as_somebody_else_by_a_snapshot() {
+    run(async {
+        let mut world = three().await;
+        for _ in 0..200 {
+            world.put(0, "filler").await.unwrap();
+        }
+        let old = world.replica(2).id();
+        world.crash(2).await;
+        world.hosts[2].disk.wipe("journal");
+        world.hosts[2].disk.wipe("snapshots");
+        world.up(2).await;
+        let new = world.replica(2).id();
+        assert!(new > old);
+        world.put(2, "here").await.unwrap();
+        world.replica(2).barrier(LONG).await.unwrap();
+        assert_eq!(world.hosts[2].journal.0.lock().unwrap().len(), 201);
+        assert!(world.replica(2).standing().snapshot.is_some());
+        world
+            .until("it votes in place of its former life, which is gone", |world| {
+                let standing = world.replica(0).standing();
+                let ids: Vec<_> = standing.members().map(|(id, _)| id).collect();
+                world.voters(0) == 3 && standing.voters()[0].contains(&new) && !ids.contains(&old)
+            })
+            .await;
+    });
+}
+
+#[test]
+fn all_die_at_once_and_nothing_is_lost() {
+    run(async {
+        let mut world = three().await;
+        for _ in 0..70 {
+            world.put(1, "x").await.unwrap();
+        }
+        for number in 0..3 {
+            world.crash(number).await;
+        }
+        for number in 0..3 {
+            world.up(number).await;
+        }
+        assert_eq!(world.put(1, "y").await, Ok("71".to_owned()));
+    });
+}

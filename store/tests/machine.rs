@@ -12,7 +12,7 @@ use bytes::Bytes;
 use mgmt_consensus::Machine;
 use mgmt_consensus::machine::Frozen;
 use mgmt_store::command::{Command, Prefix, Request};
-use mgmt_store::limits::{CHANGES_MAX, COMMAND_BYTES_MAX, LEASE_KEYS_MAX, STORE_BYTES_MAX};
+use mgmt_store::limits::{CHANGES_MAX, LEASE_KEYS_MAX, REQUEST_BYTES_MAX, STORE_BYTES_MAX};
 use mgmt_store::outcome::{Large, Quota};
 use mgmt_store::{Body, Compacted, Done, Keyspace, LeaseId, Outcome, Refusal, Revision, Shared, StoreMachine, Value};
 use support::{admin, command, key, prefix, value};
@@ -147,7 +147,7 @@ fn a_command_that_is_too_large_is_not_read() {
     };
     let txn = mgmt_store::command::Txn { then: (0..5).map(op).collect(), ..Default::default() };
     let bytes = Request::plain(Body::Txn(txn)).encode();
-    assert!(bytes.len() > COMMAND_BYTES_MAX);
+    assert!(bytes.len() > REQUEST_BYTES_MAX);
     assert_eq!(Command::attest(&bytes, &admin(), 0), Err(Refusal::TooLarge(Large::Command)));
     let mut machine = StoreMachine::new();
     let delete = Body::DeletePrefix { prefix: prefix("k/") };

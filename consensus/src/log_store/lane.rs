@@ -39,6 +39,9 @@ pub(super) async fn keep<G: Ground>(shared: Arc<Shared<G>>, opener: Arc<dyn Open
     let wake = Arc::new(Mutex::new(wake));
     let mut anew = false;
     for _ in 0..BUILDS_MAX {
+        if shared.check().is_err() {
+            return;
+        }
         let (opens, of) = (Arc::clone(&opener), Arc::clone(&shared));
         let open = G::aside("index-open", async move { open(&*of, &*opens, anew) });
         anew = true;
@@ -110,6 +113,9 @@ async fn follow<G: Ground>(shared: &Shared<G>, index: &dyn Index, wake: &mut mps
             Ok(true) => continue,
             Ok(false) => {}
             Err(error) => return Stop::Wrong(error.to_string()),
+        }
+        if shared.check().is_err() {
+            return Stop::Over;
         }
         if shared.state().indexed.wrong {
             return Stop::Wrong("what it said was wrong".to_owned());

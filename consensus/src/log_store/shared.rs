@@ -195,15 +195,30 @@ impl<G: Ground> Shared<G> {
     }
 
     /// The bytes of an entry, from the journal.
-    pub(super) fn journalled(&self, place: Place) -> io::Result<Bytes> {
+    fn journalled(&self, place: Place) -> io::Result<Bytes> {
+        Ok(self.run(&[place])?.remove(0))
+    }
+
+    /// The bytes of entries that lie one behind the other in one segment, with one read.
+    pub(super) fn run(&self, places: &[Place]) -> io::Result<Vec<Bytes>> {
+        let (Some(place), Some(last)) = (places.first(), places.last()) else { return Ok(Vec::new()) };
         let file = self.segments.lock().expect("nothing panics while it holds this lock").get(&place.segment).cloned();
         let file = file.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "its segment is gone"))?;
-        let mut bytes = vec![0; usize::try_from(place.bytes).map_err(io::Error::other)?];
+        let end = last.offset.saturating_add(last.bytes);
+        let mut bytes = vec![0; usize::try_from(end.saturating_sub(place.offset)).map_err(io::Error::other)?];
         let read = file.read_at(&mut bytes, place.offset.into())?;
-        if read == bytes.len() && crc32c::crc32c(&bytes) == place.crc {
-            return Ok(bytes.into());
-        }
-        let what = format!("segment {} of the journal is damaged at offset {}", place.segment, place.offset);
-        Err(io::Error::new(io::ErrorKind::InvalidData, what))
+        bytes.truncate(read);
+        let bytes = Bytes::from(bytes);
+        let one = |of: &Place| {
+            let start = usize::try_from(of.offset.checked_sub(place.offset)?).ok()?;
+            let end = start.checked_add(usize::try_from(of.bytes).ok()?)?;
+            let found = (end <= bytes.len()).then(|| bytes.slice(start..end))?;
+            (crc32c::crc32c(&found) == of.crc).then_some(found)
+        };
+        let whole = |of: &Place| {
+            let what = format!("segment {} of the journal is damaged at offset {}", of.segment, of.offset);
+            one(of).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, what))
+        };
+        places.iter().map(whole).collect()
     }
 }

@@ -214,6 +214,11 @@ impl<G: Ground> Journal<G> {
         self.file.write_at(&mark, self.offset as u64).map_err(self.fault("write"))
     }
 
+    /// Nothing touches the disk on its behalf when this has returned.
+    pub(super) async fn finish(&mut self) {
+        self.maker.finish().await;
+    }
+
     fn end(&self) -> usize {
         usize::try_from(self.maker.segment_bytes()).unwrap_or(usize::MAX)
     }

@@ -81,7 +81,7 @@ fn rust() -> Vec<(String, String)> {
 /// Whether a file is only there for tests and benches.
 fn is_test(path: &str) -> bool {
     let parts: Vec<_> = path.split('/').collect();
-    parts.iter().any(|part| matches!(*part, "tests" | "benches" | "tests.rs"))
+    parts.iter().any(|part| matches!(*part, "tests" | "benches" | "examples" | "tests.rs"))
 }
 
 /// The part of a file before its unit tests.

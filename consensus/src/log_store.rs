@@ -188,7 +188,9 @@ impl<G: Ground> LogStore<G> {
             }
         }));
         drop(G::Runtime::spawn(lane::keep(Arc::clone(&shared), options.index, woken)));
-        Ok(Self { shared, door: Arc::new(door) })
+        let log = Self { shared, door: Arc::new(door) };
+        log.hold_back(options.reserve_bytes);
+        Ok(log)
     }
 
     /// Why nothing is written any more, if so. After [`LogStore::stop`] that is the reason.
@@ -223,6 +225,18 @@ impl<G: Ground> LogStore<G> {
         } else {
             Room::Plenty
         })
+    }
+
+    /// Makes the reserve again if it was given up and there is plenty of space by now. Nothing depends on it.
+    fn hold_back(&self, bytes: u64) {
+        let made = match self.room() {
+            Ok(Room::Plenty) => journal::restore_reserve(&self.door.disk, bytes),
+            Ok(Room::Low | Room::None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = made {
+            tracing::warn!(%error, "no space can be held back");
+        }
     }
 
     async fn send(&self, request: Request<G>) -> Result<(), Fault> {

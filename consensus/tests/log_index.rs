@@ -1,5 +1,9 @@
 //! The index behind the journal: whatever becomes of it, the log is what the journal says, and the index comes back.
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "helpers of tests are tests, and one looks at the clock"
+)]
 
 mod log_support;
 
@@ -9,16 +13,16 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use log_support::{ME, Real, Simulated, append, commands, disk, entry, log_id, run, small};
+use log_support::{ME, Real, Simulated, append, commands, disk, entry, last, log_id, run, small};
 use mgmt_consensus::Ground;
 use mgmt_consensus::disk::files::Files;
-use mgmt_consensus::log_store::LogStore;
 use mgmt_consensus::log_store::index::memory::{InMemory, Memory};
 use mgmt_consensus::log_store::index::tree::Tree;
 use mgmt_consensus::log_store::index::{Index, Opener};
+use mgmt_consensus::log_store::{LogStore, Options};
 use openraft::AsyncRuntime;
 use openraft::impls::TokioRuntime;
 use openraft::storage::RaftLogStorage as _;
@@ -274,5 +278,26 @@ fn what_is_on_disk_stays_bounded_under_endless_overwriting() {
         }
         // 150 entries of 330 bytes are in two or three segments; then the spare ones.
         assert!(most <= 6, "{most} segments of 32 KiB for 6 MB written");
+    });
+}
+
+#[test]
+fn a_start_with_many_entries_is_quick() {
+    const MANY: u64 = 100_000;
+    let scratch = tempfile::tempdir().unwrap();
+    TokioRuntime::new(2).block_on(async {
+        let disk = || Files::open(scratch.path()).unwrap();
+        let options = || Options { reserve_bytes: 0, ..Options::new(Arc::new(InMemory)) };
+        let log = LogStore::<Real>::create(disk(), ME, options()).await.unwrap();
+        for start in (0..MANY).step_by(4000) {
+            append(&log, (start..start + 4000).map(|n| entry(1, n, vec![b'x'; 300])).collect()).await.unwrap();
+        }
+        log.stop().await.unwrap();
+        let start = Instant::now();
+        let log = LogStore::<Real>::open(disk(), ME, options()).await.unwrap();
+        let took = start.elapsed();
+        assert_eq!(last(&log).await, Some(log_id(1, MANY - 1)));
+        // 1,000,000 take half a second in a build that is optimized; this one is not, and others work beside it.
+        assert!(took < Duration::from_secs(20), "{MANY} entries took {took:?}");
     });
 }

@@ -299,6 +299,11 @@ async fn settle<D: Disk>(
     disk.sync_folder("").await.map_err(io_error(FOLDER))
 }
 
+/// Makes the reserve again that was given up, once there is plenty of space.
+pub(super) fn restore_reserve<D: Disk>(disk: &D, bytes: u64) -> io::Result<()> {
+    create_reserve(disk, bytes)
+}
+
 /// Gives up the reserve: space for what still has to be written. Whether there was one.
 pub(super) fn give_up_reserve<D: Disk>(disk: &D) -> io::Result<bool> {
     let there = disk.list("")?.iter().any(|name| name == RESERVE);

@@ -63,7 +63,7 @@ pub const LOCK_WAITERS_MAX: usize = 256;
 
 /// Sessions in the mesh.
 pub const SESSIONS_MAX: usize = 20_000;
-/// Sessions of one host.
+/// Sessions of one host. Of more, the one that was used longest ago is closed.
 pub const SESSIONS_PER_HOST_MAX: u32 = 256;
 /// A session that was not used for so long is closed, by the leaders' time.
 pub const SESSION_AGE_MS_MAX: u64 = 3_600_000;

@@ -215,6 +215,9 @@ impl Watch {
         let mut events = Vec::new();
         self.shared.scan(at.revision, |history, settled| {
             let (mut bytes, mut looked, mut current) = (0, 0, None);
+            let mut history = history.peekable();
+            // A member that lags behind may not have the revision that the part is of.
+            let lags = at.part > 0 && history.peek().is_none();
             for event in history.skip(at.part as usize) {
                 // A revision is past once the next one begins; before the first event nothing is known about it.
                 if current.is_some_and(|revision| revision != event.revision) {
@@ -236,7 +239,7 @@ impl Watch {
                 current = Some(event.revision);
             }
             // All there is: a member that lags behind the position has nothing, and its watch stays where it is.
-            if settled > at.revision {
+            if settled > at.revision && !lags {
                 at = Position::from(settled);
             }
         })?;

@@ -306,6 +306,22 @@ fn a_revision_in_parts() {
     assert_eq!(positions, [(0, 2), (0, 4), (0, 6), (0, 8), (2, 0)]);
 }
 
+/// A part of a revision was given by one member, and the next member is not there yet: what it has settled meanwhile is
+/// before that revision, and must not make the part be given again.
+#[test]
+fn a_part_that_the_next_member_has_not_seen() {
+    let nothing = || Step::Change(BTreeMap::from([(1, None)]));
+    let mut steps = vec![
+        Step::Change(BTreeMap::from([(0, Some(8)), (5, Some(0))])),
+        nothing(),
+        Step::Change(BTreeMap::from([(0, Some(35)), (5, None)])),
+        Step::Settle,
+        Step::Listen(0, 1),
+    ];
+    steps.extend([nothing(), Step::Lag(2), Step::Listen(0, 1), Step::Settle, Step::Listen(0, 9)]);
+    run(steps);
+}
+
 #[tokio::test]
 async fn it_wakes_up_and_waits_for_nothing_else() {
     let mut world = World::new(100);

@@ -30,6 +30,8 @@ struct Inner {
     watchers: Vec<Watcher>,
     /// Who votes, as it stands in the log.
     memberships: BTreeMap<Index, ((Term, u64), Vec<BTreeSet<u64>>)>,
+    /// Who wrote what stands in the log, as far as it was sent to anybody.
+    written: BTreeMap<Index, (Term, u64)>,
     broken: Option<Violation>,
     tally: Tally,
 }
@@ -115,12 +117,15 @@ impl Book {
     /// An entry was seen in the log of a leader, perhaps with a membership in it.
     pub(crate) fn entry(&self, index: Index, writer: (Term, u64), membership: Option<Vec<BTreeSet<u64>>>) {
         let mut inner = self.inner();
-        match inner.memberships.range(index..).next().map(|(at, (known, _))| (*at, *known)) {
-            // Sent again, or from the log of a leader that was replaced.
-            Some((at, known)) if writer < known || (at == index && writer == known) => return,
+        let known = inner.written.entry(index).or_insert(writer);
+        if writer < *known {
+            // A leader that was replaced and does not know it yet.
+            return;
+        }
+        if writer > *known {
             // What stood here and behind was cut off by whoever wrote this.
-            Some((_, known)) if writer > known => drop(inner.memberships.split_off(&index)),
-            _ => {}
+            *known = writer;
+            inner.memberships.split_off(&index);
         }
         let Some(new) = membership else { return };
         if inner.memberships.range(index..).next().is_some() {

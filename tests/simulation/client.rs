@@ -57,7 +57,7 @@ impl Client {
 
     /// Does this and that until it is told to stop.
     pub(crate) async fn be(mut self) {
-        let pause_max = self.chance.pick(&[20, 100, 400]);
+        let pause_max = self.chance.pick(&[150, 400, 1_000]);
         self.stage.client(true);
         while !self.stage.is_over() {
             let mix = self.stage.plan().mix.clone();

@@ -123,8 +123,11 @@ async fn world(plan: Plan, book: Book) -> (Option<Violation>, Tally) {
     drop(SimRuntime::spawn(monitor(stage.clone())));
     let until = match run_on(&stage, &mut chance).await {
         Ok(until) => until,
-        Err(violation) => {
-            book.broke(violation);
+        Err(stuck) => {
+            // Unless it stands still because a promise was broken already.
+            if book.broken().is_none() {
+                book.broke(stuck);
+            }
             0
         }
     };

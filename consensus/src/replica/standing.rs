@@ -126,8 +126,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         // openraft looks at the clock when somebody answers, and a leader that is all the quorum there is may have nobody
         // who does.
         let alone = membership.get_joint_config().iter().all(|set| set.len() == 1 && set.contains(&metrics.id));
-        let quorum_ack_ms =
-            if alone { Some(0) } else { metrics.last_quorum_acked.as_ref().map(|at| ms(at.elapsed())) };
+        let quorum_ack_ms = if alone { Some(0) } else { metrics.last_quorum_acked.as_ref().map(|at| ms(at.elapsed())) };
         Some(Observation {
             now_ms,
             me: metrics.id,

@@ -225,7 +225,12 @@ impl Client {
         for _ in 0..ATTEMPTS_MAX {
             let at_ms = EPOCH_MS + self.stage.now() / 1_000_000;
             let command = Command { origin: origin(self.number), at_ms, request: request.clone() }.encode();
+            let host = self.host;
             let proposed = self.on_host(move |asked| async move { asked.part.propose(command, ATTEMPT).await }).await;
+            if let Heard::Answer(Err(error)) = &proposed {
+                let line = format!("c{} {id:?} by h{host}: {error}", self.number);
+                self.stage.book().trace().line(None, line);
+            }
             match Self::took(proposed) {
                 Attempt::Done { index, reply } => return End::Known { returned: self.stage.now(), index, reply },
                 Attempt::Not => {}

@@ -322,6 +322,8 @@ impl Process {
         let (incarnation, term) = (replica.identity().incarnation.0, Some(replica.standing().term));
         self.say(format_args!("is member {id} in term {term:?}"));
         self.site.book.see(&Sighting::Speaks { id, incarnation, term });
+        // Whatever it had begun in an earlier life, it knows nothing of.
+        self.site.book.see(&Sighting::Ended { leader: id });
         let roster = Arc::new(Known { site: self.site.clone(), host: self.number, id, said: Mutex::default() });
         drop(Hosted::spawn(appoint(replica.clone(), roster, self.site.policy.clone())));
         self.site.parts().insert(id, (self.number, replica.clone()));

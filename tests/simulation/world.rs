@@ -294,8 +294,9 @@ async fn monitor(stage: Stage) {
                 }
             }
         }
-        for (host, sighting) in leads {
-            stage.book().see(&sighting);
+        // All at the same moment, before anything is waited for.
+        leads.iter().for_each(|(_, sighting)| stage.book().see(sighting));
+        for (host, _) in leads {
             release(&stage, host).await;
         }
     }

@@ -1,0 +1,142 @@
+//! Replays what fuzzing has found, and more of that kind: every file of every corpus and every seed through its target,
+//! as it is, cut, and with bits changed; and what numbers that lie cost in memory.
+//!
+//! With `UPDATE_EXPECT=1` seeds that are not in a corpus yet are written there, for libFuzzer to begin with.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+#[path = "fuzz/seeds.rs"]
+mod seeds;
+#[path = "fuzz/targets.rs"]
+#[allow(dead_code, missing_docs, reason = "the other half is for libFuzzer")]
+mod targets;
+
+use targets::{TARGETS, Target};
+
+/// Corpora that are replayed elsewhere, and where.
+const ELSEWHERE: [(&str, &str); 1] = [("graph", "src/assemble/tests/hostile.rs")];
+/// All of them together: they are cloned by everybody.
+const CORPUS_BYTES_MAX: u64 = 300 << 10;
+/// Cases made of one input. The larger it is, the longer each takes.
+const MUTATIONS: usize = 24;
+/// Says to a child which input to read, and how much memory that may take.
+const CHILD: &str = "MGMT_FUZZ_CHILD";
+
+fn home() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus")
+}
+
+fn target(name: &str) -> Target {
+    *TARGETS.iter().find(|target| target.name == name).unwrap_or_else(|| panic!("there is no target {name}"))
+}
+
+/// The files of a corpus, in the order of their names.
+fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = home().join(target);
+    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{target} has no corpus: {error}"));
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files.into_iter().map(|path| (path.display().to_string(), fs::read(path).unwrap())).collect()
+}
+
+/// Numbers from a seed (splitmix64).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((mixed ^ (mixed >> 31)) % (end.max(1) as u64)).unwrap()
+    }
+
+    /// Some bytes with something wrong in them.
+    fn spoil(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        if bytes.is_empty() || self.below(4) == 0 {
+            bytes.truncate(self.below(bytes.len()));
+            return bytes;
+        }
+        for _ in 0..=self.below(3) {
+            let at = self.below(bytes.len());
+            match self.below(3) {
+                0 => bytes[at] ^= 1 << self.below(8),
+                1 => {
+                    let extreme = [0_u64, 1, 1 << 20, 1 << 32, 1 << 63, u64::MAX][self.below(6)].to_le_bytes();
+                    let length = [1, 4, 8][self.below(3)].min(bytes.len() - at);
+                    bytes[at..at + length].copy_from_slice(&extreme[..length]);
+                }
+                _ => {
+                    let (from, length) = (self.below(bytes.len()), self.below(40));
+                    let piece = bytes[from..(from + length).min(bytes.len())].to_vec();
+                    bytes.splice(at..at, piece);
+                }
+            }
+        }
+        bytes
+    }
+}
+
+/// Says which input it was if the target panics: the bytes are in the message, ready to become a file of the corpus.
+fn check(target: &Target, from: &str, bytes: &[u8]) {
+    if std::panic::catch_unwind(|| (target.check)(bytes)).is_err() {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        panic!("{} fails on what was made of {from}: {hex}", target.name);
+    }
+}
+
+#[test]
+fn every_target_has_a_corpus_and_every_corpus_a_target() {
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        for (target, name, bytes) in seeds::seeds().into_iter().filter(|(_, name, _)| !is_one_of_many_lies(name)) {
+            fs::create_dir_all(home().join(target)).unwrap();
+            fs::write(home().join(target).join(name), bytes).unwrap();
+        }
+    }
+    let folders: BTreeSet<_> = fs::read_dir(home()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let names = TARGETS.iter().map(|target| target.name).chain(ELSEWHERE.map(|(name, _)| name));
+    assert_eq!(folders, names.map(str::to_owned).collect());
+    let mut bytes = 0;
+    for folder in &folders {
+        let files = corpus(folder);
+        assert!(files.len() >= 3, "the corpus of {folder} has been lost");
+        bytes += files.iter().map(|(_, file)| file.len() as u64).sum::<u64>();
+    }
+    assert!(bytes <= CORPUS_BYTES_MAX, "all corpora together have {bytes} bytes: minimise them");
+    let driver = |target: &Target| {
+        let path = home().with_file_name("fuzz_targets").join(target.name).with_extension("rs");
+        assert!(path.is_file(), "libFuzzer has no way to {}", target.name);
+    };
+    TARGETS.iter().for_each(driver);
+}
+
+/// Of the lies, one count of each is enough in the corpus.
+fn is_one_of_many_lies(name: &str) -> bool {
+    ["-80000000", "-ffffffff", "-10000000000", "-8000000000000000", "-ffffffffffffffff"].iter().any(|end| name.ends_with(end))
+}
+
+#[test]
+fn nothing_in_the_corpora_fails_any_more_nor_anything_like_it() {
+    let mut inputs: Vec<(Target, String, Vec<u8>)> = Vec::new();
+    for target in TARGETS {
+        inputs.extend(corpus(target.name).into_iter().map(|(name, bytes)| (*target, name, bytes)));
+    }
+    inputs.extend(seeds::seeds().into_iter().map(|(name, seed, bytes)| (target(name), seed, bytes)));
+    let mut cases = 0;
+    for (nth, (target, from, bytes)) in inputs.iter().enumerate() {
+        check(target, from, bytes);
+        let mut chance = Chance(nth as u64);
+        let mutations = if bytes.len() > 1024 { MUTATIONS / 4 } else { MUTATIONS };
+        for _ in 0..mutations {
+            let spoilt = chance.spoil(bytes);
+            check(target, from, &spoilt);
+        }
+        cases += 1 + mutations;
+    }
+    assert!(cases > 5_000, "only {cases} cases");
+}

@@ -10,10 +10,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 #[path = "fuzz/seeds.rs"]
 mod seeds;
 #[path = "fuzz/targets.rs"]
-#[allow(dead_code, missing_docs, reason = "the other half is for libFuzzer")]
+#[allow(dead_code, missing_docs, unreachable_pub, reason = "the other half is for libFuzzer")]
 mod targets;
 
 use targets::{TARGETS, Target};
@@ -22,10 +24,18 @@ use targets::{TARGETS, Target};
 const ELSEWHERE: [(&str, &str); 1] = [("graph", "src/assemble/tests/hostile.rs")];
 /// All of them together: they are cloned by everybody.
 const CORPUS_BYTES_MAX: u64 = 300 << 10;
-/// Cases made of one input. The larger it is, the longer each takes.
-const MUTATIONS: usize = 24;
-/// Says to a child which input to read, and how much memory that may take.
+/// Cases made of one input, and of one that takes longer.
+const MUTATIONS: usize = 120;
+const MUTATIONS_OF_LONG: usize = 40;
+/// What reading may take for each byte that is there, and besides.
+const MEMORY_FACTOR: u64 = 8;
+const MEMORY_BYTES: u64 = 64 << 10;
+/// As `statm` counts, on the machines that this is built for.
+const PAGE_BYTES: u64 = 4096;
+/// Says to a child what to read: a target and the number of a lie, or [`GREED`].
 const CHILD: &str = "MGMT_FUZZ_CHILD";
+/// A decoder that believes what it is told: it must be caught, or the others prove nothing.
+const GREED: &str = "greed";
 
 fn home() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus")
@@ -98,7 +108,8 @@ fn every_target_has_a_corpus_and_every_corpus_a_target() {
             fs::write(home().join(target).join(name), bytes).unwrap();
         }
     }
-    let folders: BTreeSet<_> = fs::read_dir(home()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let folders: BTreeSet<_> =
+        fs::read_dir(home()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     let names = TARGETS.iter().map(|target| target.name).chain(ELSEWHERE.map(|(name, _)| name));
     assert_eq!(folders, names.map(str::to_owned).collect());
     let mut bytes = 0;
@@ -117,7 +128,9 @@ fn every_target_has_a_corpus_and_every_corpus_a_target() {
 
 /// Of the lies, one count of each is enough in the corpus.
 fn is_one_of_many_lies(name: &str) -> bool {
-    ["-80000000", "-ffffffff", "-10000000000", "-8000000000000000", "-ffffffffffffffff"].iter().any(|end| name.ends_with(end))
+    ["-80000000", "-ffffffff", "-10000000000", "-8000000000000000", "-ffffffffffffffff"]
+        .iter()
+        .any(|end| name.ends_with(end))
 }
 
 #[test]
@@ -131,12 +144,64 @@ fn nothing_in_the_corpora_fails_any_more_nor_anything_like_it() {
     for (nth, (target, from, bytes)) in inputs.iter().enumerate() {
         check(target, from, bytes);
         let mut chance = Chance(nth as u64);
-        let mutations = if bytes.len() > 1024 { MUTATIONS / 4 } else { MUTATIONS };
+        let mutations = if bytes.len() > 1024 { MUTATIONS_OF_LONG } else { MUTATIONS };
         for _ in 0..mutations {
             let spoilt = chance.spoil(bytes);
             check(target, from, &spoilt);
         }
         cases += 1 + mutations;
     }
-    assert!(cases > 5_000, "only {cases} cases");
+    assert!(cases > 10_000, "only {cases} cases");
+}
+
+/// What a line of `/proc/self/statm` says of the address space, in bytes.
+fn address_space() -> u64 {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
+    pages * PAGE_BYTES
+}
+
+/// Reads with no more memory than said: what needs more ends the process.
+fn within(bytes: u64, read: impl FnOnce()) {
+    let before = getrlimit(Resource::As);
+    let most = address_space() + bytes.next_multiple_of(PAGE_BYTES) + PAGE_BYTES;
+    setrlimit(Resource::As, Rlimit { current: Some(most), ..before }).unwrap();
+    read();
+    setrlimit(Resource::As, before).unwrap();
+}
+
+/// The child's side: every lie about one target, each within what its length allows.
+fn read_lies(name: &str) {
+    let lies: Vec<_> = seeds::lies().into_iter().filter(|(target, ..)| *target == name).collect();
+    for (target_name, _, bytes) in &lies {
+        let read = (target(target_name).read)(bytes);
+        within(MEMORY_BYTES + MEMORY_FACTOR * bytes.len() as u64, read);
+    }
+}
+
+/// Memory is given as address space, so a limit on that is a limit on what is asked for, touched or not; a child has
+/// its own. Its allocator gives back what is freed and keeps nothing in store, or it would answer from there.
+#[test]
+fn a_number_that_lies_costs_no_memory() {
+    match std::env::var(CHILD) {
+        Ok(name) if name == GREED => return within(MEMORY_BYTES, || drop(std::hint::black_box(vec![0_u8; 256 << 10]))),
+        Ok(name) => return read_lies(&name),
+        Err(_) => {}
+    }
+    let survives = |name: &str| {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "a_number_that_lies_costs_no_memory", "--test-threads=1"]).env(CHILD, name);
+        for (key, value) in
+            [("ARENA_MAX", "1"), ("MMAP_THRESHOLD_", "16384"), ("TRIM_THRESHOLD_", "0"), ("TOP_PAD_", "0")]
+        {
+            child.env(format!("MALLOC_{key}"), value);
+        }
+        child.stdin(Stdio::null()).output().unwrap().status.success()
+    };
+    assert!(!survives(GREED), "memory is not measured here");
+    let liars: BTreeSet<_> = seeds::lies().into_iter().map(|(target, ..)| target).collect();
+    assert!(liars.len() >= 9, "only {liars:?}");
+    for name in liars {
+        assert!(survives(name), "{name} takes memory for what is not there");
+    }
 }

@@ -68,11 +68,7 @@ impl Desk {
     }
 
     /// Takes the desk over, or leaves it; gives the term it was taken over for.
-    async fn change_hands<G: Ground, M: Machine>(
-        &self,
-        replica: &Replica<G, M>,
-        leads: Option<u64>,
-    ) -> Option<u64> {
+    async fn change_hands<G: Ground, M: Machine>(&self, replica: &Replica<G, M>, leads: Option<u64>) -> Option<u64> {
         self.presence().demote();
         let term = leads?;
         // What earlier leaders have proposed must be applied first: an expiry among it would end a lease that is

@@ -157,7 +157,11 @@ pub fn snapshot_file(bytes: &[u8]) {
     }
 }
 
-async fn rewritten(snapshot: &Snapshot<Memory>, bytes: &[u8], pieces: VecDeque<Bytes>) -> (Snapshot<Memory>, Snapshot<Memory>) {
+async fn rewritten(
+    snapshot: &Snapshot<Memory>,
+    bytes: &[u8],
+    pieces: VecDeque<Bytes>,
+) -> (Snapshot<Memory>, Snapshot<Memory>) {
     let meta = snapshot.meta().clone();
     let snapshots = Snapshots::<Simulated>::new(disk());
     let again = snapshots.write(meta.clone(), Pieces(pieces)).await.expect("the disk is large");

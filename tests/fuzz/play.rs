@@ -20,8 +20,20 @@ const COMMANDS_MAX: u64 = 256;
 
 const HOSTS: &[&str] = &["boss", "web1", "web2", "db"];
 const KEYS: &[&str] = &[
-    "k/a", "k/b", "k/a/b", "k/app/x", "m/n/web1", "m/n/web2", "l/x", "l/y", "x/web1", "x/web1/file/a", "_/ideal",
-    "_/peers/boss", "_/tokens/t1", "_/allow/web*/app/",
+    "k/a",
+    "k/b",
+    "k/a/b",
+    "k/app/x",
+    "m/n/web1",
+    "m/n/web2",
+    "l/x",
+    "l/y",
+    "x/web1",
+    "x/web1/file/a",
+    "_/ideal",
+    "_/peers/boss",
+    "_/tokens/t1",
+    "_/allow/web*/app/",
 ];
 const PREFIXES: &[&str] = &["k/", "k/a", "k/app/", "m/", "m/n/", "x/", "l/", "_/"];
 const NAMES: &[&str] = &["a", "b", "t1", "t2", "", "web*", "*", "app/", "a/b", "file", "\u{7}"];

@@ -24,12 +24,12 @@ use super::targets::disks::{ME, disk, options, run};
 use super::targets::store::frozen;
 
 /// The target it is for, what it is, its bytes.
-pub type Seed = (&'static str, String, Vec<u8>);
+pub(crate) type Seed = (&'static str, String, Vec<u8>);
 
 const SEGMENT_BYTES: u64 = 2048;
 
 /// All of them.
-pub fn seeds() -> Vec<Seed> {
+pub(crate) fn seeds() -> Vec<Seed> {
     let mut seeds = Vec::new();
     seeds.extend(golden());
     seeds.extend(identities());
@@ -219,7 +219,8 @@ fn snapshot_files() -> Vec<Seed> {
         last_membership: StoredMembership::new(Some(log_id(1, 3)), membership()),
         ..SnapshotMeta::default()
     };
-    let pieces = [vec![], vec![Bytes::from_static(b"one")], frozen(&machine(10)), vec![vec![1; 500].into(), vec![2].into()]];
+    let pieces =
+        [vec![], vec![Bytes::from_static(b"one")], frozen(&machine(10)), vec![vec![1; 500].into(), vec![2].into()]];
     let seed = |(nth, pieces): (usize, Vec<Bytes>)| {
         let snapshots = Snapshots::<Simulated>::new(disk());
         let written = run(snapshots.write(meta.clone(), Pieces(pieces.into()))).expect("the disk is large");
@@ -230,10 +231,21 @@ fn snapshot_files() -> Vec<Seed> {
 }
 
 fn names() -> Vec<Seed> {
-    let keys = ["k/a", "m/ns/web1", "x/web1/file//etc/motd", "l/upgrade", "_/peers/web1", "_/tokens/abc", "_/allow/web*/app/", "k/\u{85}"];
-    let hosts = ["web1.example.org", "WEB1", "*\nweb1", "a*b*c\naXbYbZc", "w**\nw", "ä\nä", "*a*a*a*b\naaaaaaaaaaaaaaaa"];
+    let keys = [
+        "k/a",
+        "m/ns/web1",
+        "x/web1/file//etc/motd",
+        "l/upgrade",
+        "_/peers/web1",
+        "_/tokens/abc",
+        "_/allow/web*/app/",
+        "k/\u{85}",
+    ];
+    let hosts =
+        ["web1.example.org", "WEB1", "*\nweb1", "a*b*c\naXbYbZc", "w**\nw", "ä\nä", "*a*a*a*b\naaaaaaaaaaaaaaaa"];
     let keys = keys.iter().enumerate().map(|(nth, key)| ("key", format!("key-{nth}"), key.as_bytes().to_vec()));
-    let hosts = hosts.iter().enumerate().map(|(nth, host)| ("host_name", format!("host-{nth}"), host.as_bytes().to_vec()));
+    let hosts =
+        hosts.iter().enumerate().map(|(nth, host)| ("host_name", format!("host-{nth}"), host.as_bytes().to_vec()));
     keys.chain(hosts).collect()
 }
 
@@ -251,7 +263,7 @@ fn message(kind: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Counts of what is not there, where a count belongs: each must be refused, and cost nothing.
-pub fn lies() -> Vec<Seed> {
+pub(crate) fn lies() -> Vec<Seed> {
     let mut seeds = Vec::new();
     for count in [1 << 20, 1 << 31, (1 << 32) - 1, 1 << 40, 1 << 63, u64::MAX] {
         let count64 = count.to_le_bytes();
@@ -268,7 +280,11 @@ pub fn lies() -> Vec<Seed> {
         for (target, variant) in [("wire_meta", 0_u32), ("wire_membership", 1)] {
             // No log id, then so many sets of voters; or one set with so many of them.
             add(target, "sets", [&variant.to_le_bytes(), [0, 0].as_slice(), &count64, &[0; 64]].concat());
-            add(target, "voters", [&variant.to_le_bytes(), [0].as_slice(), &1_u64.to_le_bytes(), &count64, &[0; 64]].concat());
+            add(
+                target,
+                "voters",
+                [&variant.to_le_bytes(), [0].as_slice(), &1_u64.to_le_bytes(), &count64, &[0; 64]].concat(),
+            );
         }
         let entry = |tag, carried: &[u8]| {
             let length = u32::try_from(carried.len()).expect("it is short").to_le_bytes();

@@ -221,4 +221,3 @@ pub fn read_host_name(bytes: &[u8]) -> Box<dyn FnOnce()> {
     let bytes = Bytes::copy_from_slice(bytes);
     Box::new(move || drop(text(&bytes).map(HostName::parse)))
 }
-

@@ -175,6 +175,10 @@ fn heads(slots: &mut dyn Slots, mine: Incarnation) -> Result<Vec<Option<segment:
         }
         let name = slots.names()[slot].clone();
         let size = slots.size(slot).map_err(|error| Unrecoverable::Io(name, error))?;
+        if size < segment::BYTES_MIN {
+            let why = format!("it has {size} bytes, too few for anything");
+            return Err(Damage { file: slots.names()[slot].clone(), offset: size, why }.into());
+        }
         if head.bytes != size || size != known.bytes || u32::try_from(size).is_err() {
             let why = format!("it has {size} bytes and was made with {}", known.bytes);
             return Err(Damage { file: slots.names()[slot].clone(), offset: size, why }.into());
@@ -226,7 +230,7 @@ fn judge(
             // Its header arrived. Whatever its payload looks like is only what somebody wanted to be kept.
             torn = true;
             from = end.saturating_add(frame::bytes(head.payload_bytes));
-        } else if head.kind == Kind::Next && head.sequence + 1 == replay.next {
+        } else if head.kind == Kind::Next && head.sequence.checked_add(1) == Some(replay.next) {
             let why = "the log went on in another segment, which is missing".to_owned();
             return Err(Damage { file: names[last].clone(), offset: end as u64, why }.into());
         }
@@ -291,6 +295,10 @@ impl Replay {
                 break;
             }
             let Some((payload, whole)) = head.payload(bytes, at) else { break };
+            let taken = frame::bytes(payload.len());
+            if at + taken + frame::HEADER_BYTES > bytes.len() {
+                return Err((at, "a frame leaves no room for the mark behind it".to_owned()));
+            }
             if !whole && !mutant::is(Mutant::TornTailAccepted) {
                 break;
             }
@@ -298,7 +306,6 @@ impl Replay {
                 Err(_) if !whole => break,
                 result => result.map_err(|why| (at, why))?,
             }
-            let taken = frame::bytes(payload.len());
             self.last_frame = Some((self.slot, at, taken));
             self.next = self.next.checked_add(1).ok_or((at, "its number is the last one there is".to_owned()))?;
             at += taken;

@@ -126,7 +126,7 @@ impl Choice<'_> {
     fn txn(&mut self, now: u64) -> Txn {
         let mut then = self.list(5, |choice| choice.op(now));
         if self.byte() == 255 {
-            then = vec![self.op(now); TXN_OPS_MAX + usize::from(self.flag())];
+            then = vec![Op::Delete { key: self.key() }; TXN_OPS_MAX + usize::from(self.flag())];
         }
         Txn { compare: self.list(3, |choice| choice.compare(now)), then, otherwise: self.list(3, |c| c.op(now)) }
     }

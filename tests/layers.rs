@@ -16,19 +16,22 @@ const ARROWS: [(&str, &str, &[&str]); 5] = [
 ];
 
 /// Dependencies, as code names them, and the files (or folders beside them) that may.
-const DOORS: [(&str, &str); 12] = [
-    ("petgraph", "engine/src/graph"),
-    ("inotify", "resources/src/watches"),
-    ("shlex", "resources/src/exec"),
-    ("libc", "resources/src/exec"),
-    ("saphyr_parser", "src/document"),
-    ("strsim", "src/diagnostic"),
-    ("similar", "src/cli/plan"),
-    ("sha2", "src/cli/plan"),
-    ("indicatif", "src/progress"),
-    ("jiff", "src/events"),
-    ("tracing_subscriber", "src/logging"),
-    ("clap_complete", "src/cli"),
+const DOORS: [(&str, &[&str]); 15] = [
+    ("petgraph", &["engine/src/graph"]),
+    ("inotify", &["resources/src/watches"]),
+    ("shlex", &["resources/src/exec"]),
+    ("libc", &["resources/src/exec"]),
+    ("saphyr_parser", &["src/document"]),
+    ("strsim", &["src/diagnostic"]),
+    ("similar", &["src/cli/plan"]),
+    ("sha2", &["src/cli/plan"]),
+    ("indicatif", &["src/progress"]),
+    ("jiff", &["src/events"]),
+    ("tracing_subscriber", &["src/logging"]),
+    ("clap_complete", &["src/cli"]),
+    ("openraft", &["consensus/src"]),
+    ("bincode", &["consensus/src/wire", "store/src/command"]),
+    ("sled", &["consensus/src/log_store/index"]),
 ];
 
 /// Words that name a part of the program which these folders must know nothing of.
@@ -95,14 +98,14 @@ fn crates_depend_downwards_only() {
 fn each_dependency_has_one_door() {
     let files: Vec<_> =
         ["src", "consensus/src", "engine/src", "resources/src", "store/src"].into_iter().flat_map(sources).collect();
-    for (word, door) in DOORS {
+    for (word, doors) in DOORS {
         let behind = |path: &Path| {
             let path = path.to_str().unwrap();
-            path == format!("{door}.rs") || path.starts_with(&format!("{door}/"))
+            doors.iter().any(|door| path == format!("{door}.rs") || path.starts_with(&format!("{door}/")))
         };
         let named: Vec<_> = files.iter().filter(|path| names(&code(path), word)).collect();
         let wrong: Vec<_> = named.iter().filter(|path| !behind(path)).collect();
-        assert!(wrong.is_empty(), "{word} is named outside of {door}: {wrong:?}");
+        assert!(wrong.is_empty(), "{word} is named outside of {doors:?}: {wrong:?}");
         assert!(!named.is_empty(), "nobody names {word} any more: strike it from this table and from the manifest");
     }
 }

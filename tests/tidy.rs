@@ -33,10 +33,11 @@ const LONG: [(&str, usize); 0] = [];
 const SHRUNK_LINES: usize = 30;
 
 /// Files that may wait by sleeping, and why there is no condition to wait for.
-const SLEEPERS: [(&str, &str); 7] = [
+const SLEEPERS: [(&str, &str); 8] = [
     ("resources/src/watches/reader.rs", "after a defect, looking by time"),
     ("resources/src/watches/tests.rs", "figures, which nobody judges"),
     ("tests/lab/floods.rs", "a program that writes again and again"),
+    ("tests/lab/logs.rs", "a power cut comes at any moment"),
     ("tests/lab/power.rs", "a power cut comes at any moment"),
     ("tests/lab/signals.rs", "an editor that writes again and again"),
     ("tests/lab/wait.rs", "the one loop that looks again"),
@@ -80,7 +81,7 @@ fn rust() -> Vec<(String, String)> {
 /// Whether a file is only there for tests and benches.
 fn is_test(path: &str) -> bool {
     let parts: Vec<_> = path.split('/').collect();
-    parts.iter().any(|part| matches!(*part, "tests" | "benches" | "tests.rs"))
+    parts.iter().any(|part| matches!(*part, "tests" | "benches" | "examples" | "tests.rs"))
 }
 
 /// The part of a file before its unit tests.

@@ -16,7 +16,7 @@ pub const APPLY_ENTRIES_MAX: u64 = 256;
 pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 256 << 10;
 /// A snapshot as it is sent: the store is at most 256 MiB, and what surrounds it is less than that again.
 pub const SNAPSHOT_BYTES_MAX: u64 = 1 << 30;
-/// Requests of others that are worked on at once.
+/// Requests of others that are worked on at once: so many of the group, and so many of clients.
 pub const REQUESTS_MAX: usize = 512;
 /// Members of the Raft group, voters and learners: a leader pays for each of them with every write.
 pub const RAFT_MEMBERS_MAX: usize = 32;

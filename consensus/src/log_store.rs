@@ -186,9 +186,12 @@ impl<G: Ground> LogStore<G> {
             if writing.await.is_none() {
                 watched.fail(Fault::panicked());
             }
+            watched.end();
         }));
         drop(G::Runtime::spawn(lane::keep(Arc::clone(&shared), options.index, woken)));
-        Ok(Self { shared, door: Arc::new(door) })
+        let log = Self { shared, door: Arc::new(door) };
+        log.hold_back(options.reserve_bytes);
+        Ok(log)
     }
 
     /// Why nothing is written any more, if so. After [`LogStore::stop`] that is the reason.
@@ -202,12 +205,15 @@ impl<G: Ground> LogStore<G> {
         self.shared.failed().await
     }
 
-    /// Everything that was asked for is durable when this returns, and nothing more is taken.
+    /// Everything that was asked for is durable when this returns, and nothing more is taken. Also when there was a
+    /// fault, nothing is written any more: only now the files may be opened again or put aside.
     ///
     /// # Errors
     /// The fault, if there was one.
     pub async fn stop(&self) -> Result<(), Fault> {
-        self.ask(Request::Stop).await
+        let stopped = self.ask(Request::Stop).await;
+        self.shared.ended().await;
+        stopped
     }
 
     /// How much space there is.
@@ -223,6 +229,18 @@ impl<G: Ground> LogStore<G> {
         } else {
             Room::Plenty
         })
+    }
+
+    /// Makes the reserve again if it was given up and there is plenty of space by now. Nothing depends on it.
+    fn hold_back(&self, bytes: u64) {
+        let made = match self.room() {
+            Ok(Room::Plenty) => journal::restore_reserve(&self.door.disk, bytes),
+            Ok(Room::Low | Room::None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = made {
+            tracing::warn!(%error, "no space can be held back");
+        }
     }
 
     async fn send(&self, request: Request<G>) -> Result<(), Fault> {
@@ -265,7 +283,7 @@ impl<G: Ground> LogStore<G> {
 }
 
 /// Moves a damaged journal aside into a folder of its own, whose name this gives. The index is rebuilt from the journal
-/// that will be made next. Nobody may have it open.
+/// that will be made next. Nobody may have it open: [`LogStore::stop`] comes first.
 ///
 /// # Errors
 /// What a disk says. What is left of it then is refused by [`LogStore::open`].

@@ -26,6 +26,8 @@ use crate::wire::{Answer, Envelope, NOBODY, Request};
 
 /// How long one question of a joiner waits. Reserving and entering wait for a quorum.
 const QUESTION: Duration = Duration::from_secs(5);
+/// How long a seed may take to say who leads: whoever is coming up himself listens to nobody yet, and is silent.
+const GLANCE: Duration = Duration::from_millis(500);
 /// Between two rounds of questions.
 const ROUND: Duration = Duration::from_millis(200);
 /// Former lives that are kept for people to look at.
@@ -342,7 +344,7 @@ impl<G: Ground> Peer<G> {
         let me = Envelope { cluster: identity.cluster, from, incarnation: identity.incarnation, to: NOBODY };
         let shared = Shared::new(self.transport.clone(), me, QUESTION);
         for seed in seeds.iter().filter(|seed| **seed != identity.peer) {
-            let leader = match shared.ask((NOBODY, *seed), Lane::Client, &Request::Standing, QUESTION).await {
+            let leader = match shared.ask((NOBODY, *seed), Lane::Client, &Request::Standing, GLANCE).await {
                 Ok(Answer::Standing(standing)) => standing.leader,
                 Ok(_) => None,
                 Err(error) => {

@@ -171,8 +171,7 @@ async fn lives(seed: u64) -> u64 {
     for life in 0..LIVES {
         disk.set_sync_latency(Duration::from_micros(100), Duration::from_millis(3));
         live(&mut log, &mut model, &mut chance, &disk).await;
-        if log.fault().is_none() && chance.below(4) == 0 {
-            log.stop().await.unwrap();
+        if chance.below(4) == 0 && log.stop().await.is_ok() {
             let flown = std::mem::take(&mut model.flying);
             model.entries.extend(flown);
         }

@@ -34,7 +34,10 @@ use crate::revision::Revision;
 pub struct Command {
     /// Who asked.
     pub origin: Origin,
-    /// The leader's time when it was proposed, in milliseconds since 1970. The store's time is the highest seen.
+    /// The leader's time when it was proposed, in milliseconds since 1970. The store's time is the highest seen: it
+    /// never goes back, so it must be seen to go on. A leader says the later of its own clock and
+    /// [the store's time](crate::Keyspace::now_ms) with what has passed since it took over; otherwise one leader whose
+    /// clock was years ahead would make time stand still for those after it, and nobody's share of proposals would grow.
     pub at_ms: u64,
     /// What was asked.
     pub request: Request,

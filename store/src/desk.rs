@@ -11,6 +11,7 @@ use mgmt_consensus::{Ground, Machine, Member, Replica};
 use crate::command::{Command, Origin, Request};
 use crate::event::LeaseId;
 use crate::host::HostName;
+use crate::keyspace::Keyspace;
 use crate::machine::Shared;
 use crate::outcome::Role;
 use crate::presence::Presence;
@@ -39,13 +40,39 @@ pub struct Desk {
     surroundings: Arc<dyn Surroundings>,
     shared: Arc<Shared>,
     presence: Mutex<Presence>,
+    said: Mutex<Said>,
+}
+
+/// The time that was said last, and when.
+#[derive(Debug, Default)]
+struct Said {
+    at_ms: u64,
+    now_ms: u64,
+}
+
+impl Said {
+    /// The store's time never goes back, so it has to be seen to go on: behind a leader whose clock was years ahead it
+    /// would stand still otherwise, and with it everybody's share of proposals.
+    fn next(&mut self, unix_ms: u64, store_ms: u64, now_ms: u64) -> u64 {
+        let on = self.at_ms.saturating_add(now_ms.saturating_sub(self.now_ms));
+        let at_ms = unix_ms.max(store_ms).max(on);
+        *self = Self { at_ms, now_ms };
+        at_ms
+    }
 }
 
 impl Desk {
     /// An empty one, on the peer whose replica shares this state.
     #[must_use]
     pub fn new(surroundings: Arc<dyn Surroundings>, shared: Arc<Shared>) -> Self {
-        Self { surroundings, shared, presence: Mutex::default() }
+        Self { surroundings, shared, presence: Mutex::default(), said: Mutex::default() }
+    }
+
+    /// The time that goes with a command.
+    fn at_ms(&self) -> u64 {
+        let (unix_ms, now_ms) = (self.surroundings.unix_ms(), self.surroundings.now_ms());
+        let store_ms = self.shared.read(Keyspace::now_ms);
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).next(unix_ms, store_ms, now_ms)
     }
 
     fn presence(&self) -> MutexGuard<'_, Presence> {
@@ -106,7 +133,7 @@ impl Clerk for Desk {
     fn attest(&self, from: &Member, request: Bytes) -> Result<Bytes, String> {
         let host = HostName::parse(&from.host).map_err(|error| error.to_string())?;
         let origin = Origin { host, peer: from.peer, role: self.surroundings.role(from) };
-        Command::attest(&request, &origin, self.surroundings.unix_ms()).map_err(|refusal| refusal.to_string())
+        Command::attest(&request, &origin, self.at_ms()).map_err(|refusal| refusal.to_string())
     }
 
     fn told(&self, from: &Member, message: &[u8]) -> Bytes {
@@ -133,4 +160,21 @@ fn renewal(message: &[u8]) -> Option<LeaseId> {
 /// What a leader said to it.
 pub(crate) fn renewed(answer: &[u8]) -> bool {
     answer == [RENEWED]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_goes_on_behind_a_clock_that_was_ahead() {
+        let mut said = Said::default();
+        assert_eq!(said.next(1_000, 0, 50), 1_000);
+        assert_eq!(said.next(1_010, 1_000, 60), 1_010);
+        assert_eq!(said.next(400, 1_010, 70), 1_020, "its own clock was set back");
+        assert_eq!(said.next(2_000, 1_020, 80), 2_000, "or forward");
+        let mut next = Said::default();
+        assert_eq!(next.next(500, 2_000, 7), 2_000, "taken over from one that was ahead");
+        assert_eq!(next.next(510, 2_000, 17), 2_010);
+    }
 }

@@ -32,7 +32,7 @@ pub(crate) use self::exports::Staged;
 pub use self::leases::Lease;
 pub(crate) use self::quota::Bucket;
 pub(crate) use self::sessions::Session;
-use crate::command::{Body, Command, DecodeError, Op, Origin};
+use crate::command::{Body, Command, DecodeError, Op, Origin, Request};
 use crate::event::{Entry, Event};
 use crate::host::HostName;
 use crate::key::Key;
@@ -114,6 +114,22 @@ impl Keyspace {
         outcome
     }
 
+    /// What a leader refuses without proposing it, so that whoever may not, or not so often, does not fill the log. It
+    /// says nothing of a command that was sent before: that one may be in the log already, and may yet be applied.
+    #[must_use]
+    pub fn foresees(&self, origin: &Origin, at_ms: u64, request: &Request) -> Option<Refusal> {
+        if request.ticket.is_some_and(|ticket| !matches!(self.known(&origin.host, ticket), Ok(None))) {
+            return None;
+        }
+        let role = match self.derived.role(origin) {
+            Ok(role) => role,
+            Err(refusal) => return Some(refusal),
+        };
+        let limited = role < Role::Admin && !authority::keeps_the_mesh(&request.body);
+        let busy = if limited { self.share(&origin.host, at_ms.max(self.tables.now_ms)).err() } else { None };
+        busy.or_else(|| authority::may_use(role, origin, &request.body).err())
+    }
+
     /// Who may speak at all, in which role, and not too often.
     fn admit(&mut self, origin: &Origin, body: &Body) -> Result<Role, Refusal> {
         let role = self.derived.role(origin)?;
@@ -138,7 +154,7 @@ impl Turn<'_> {
     fn run(&mut self, body: Body) -> Result<Done, Refusal> {
         authority::may_use(self.role, self.origin, &body)?;
         match body {
-            Body::Put { key, value, lease } => self.put(Op::Put { key, value, lease }),
+            Body::Put { key, value, lease } => self.put(key, value, lease),
             Body::Delete { key } => self.delete(Op::Delete { key }),
             Body::DeletePrefix { prefix } => self.delete(Op::DeletePrefix { prefix }),
             Body::Txn(txn) => self.txn(txn),

@@ -2,7 +2,8 @@
 //! are watched.
 //!
 //! [`Keyspace`] decides: a command at an index of the log in, an outcome and events out; no clock, no chance, no wait.
-//! [`StoreMachine`] puts it behind the group, [`Shared`] is what readers hold.
+//! [`StoreMachine`] puts it behind the group, [`Shared`] is what readers hold. On that stand a [`Watch`], which tells every
+//! change once, a [`View`], which is all that one host reads, and a [`Client`], which applies commands once.
 
 pub mod command;
 pub mod desk;
@@ -35,4 +36,9 @@ pub use key::{Key, Space};
 pub use keyspace::Keyspace;
 pub use machine::{Shared, StoreMachine};
 pub use outcome::{Done, Outcome, Refusal, Role};
+pub use replicated::Client;
 pub use revision::Revision;
+pub use session::{CallError, ProposeError, Proposer};
+pub use view::{Interest, View};
+pub use watch::{Watch, Watches};
+pub use world::World;

@@ -9,8 +9,8 @@ pub const VALUE_BYTES_MAX: usize = 256 << 10;
 pub const TXN_OPS_MAX: usize = 512;
 /// Keys and values of a transaction, or of the exports staged by one command.
 pub const TXN_BYTES_MAX: usize = 1 << 20;
-/// A command as it is sent and stored: the group takes no larger one.
-pub const COMMAND_BYTES_MAX: usize = mgmt_consensus::limits::COMMAND_BYTES_MAX;
+/// A command as a client sends it: the group takes no larger one, and the leader still says who asked.
+pub const REQUEST_BYTES_MAX: usize = mgmt_consensus::limits::COMMAND_BYTES_MAX - (1 << 10);
 /// Changes under one revision that no other limit holds down: what a range deletes, what leases take with them. A
 /// quarter of the history, so that no single command pushes everything else out of it.
 pub const CHANGES_MAX: usize = HISTORY_EVENTS_MAX / 4;
@@ -19,8 +19,8 @@ pub const CHANGES_MAX: usize = HISTORY_EVENTS_MAX / 4;
 pub const STORE_BYTES_MAX: u64 = 256 << 20;
 /// Above it people are told.
 pub const STORE_BYTES_SOFT: u64 = 128 << 20;
-/// What an entry occupies besides its key and value, roughly.
-pub const ENTRY_BYTES: u64 = 96;
+/// What an entry occupies besides its key and value: in memory 150 bytes were measured, allocator included.
+pub const ENTRY_BYTES: u64 = 128;
 
 /// Events that are remembered for watches.
 pub const HISTORY_EVENTS_MAX: usize = 65_536;
@@ -63,7 +63,7 @@ pub const LOCK_WAITERS_MAX: usize = 256;
 
 /// Sessions in the mesh.
 pub const SESSIONS_MAX: usize = 20_000;
-/// Sessions of one host.
+/// Sessions of one host. Of more, the one that was used longest ago is closed.
 pub const SESSIONS_PER_HOST_MAX: u32 = 256;
 /// A session that was not used for so long is closed, by the leaders' time.
 pub const SESSION_AGE_MS_MAX: u64 = 3_600_000;
@@ -93,3 +93,20 @@ pub const SECTION_BYTES: usize = 64 << 10;
 pub const SECTION_BYTES_MAX: usize = SECTION_BYTES + VALUE_BYTES_MAX + 2 * KEY_BYTES_MAX;
 /// Items of a piece.
 pub const SECTION_ITEMS_MAX: usize = 4_096;
+
+// What follows bounds one member or one client, not what the log means: it may differ between versions.
+
+/// Watches of one member. One costs about a hundred bytes, and a look at every change.
+pub const WATCHES_MAX: usize = 10_000;
+/// Bytes of one batch of a watch, unless a single event has more.
+pub const WATCH_BATCH_BYTES_MAX: usize = 1 << 20;
+/// Events that a watch looks at in one go: whoever applies commands waits as long.
+pub const WATCH_SCAN_EVENTS_MAX: usize = 4096;
+/// A watch that nothing concerns says how far it is every so many revisions. The history is many times as long, so that
+/// whoever resumes there is not told that it is gone.
+pub const WATCH_MARK_REVISIONS: u64 = 1024;
+/// Commands of one client that are on their way at once, each in a session of its own.
+pub const LANES_MAX: usize = 8;
+/// Leases that the leader ends in one second. A partition that takes thousands of hosts away must not fill the log, and
+/// most of them come back.
+pub const EXPIRIES_PER_S_MAX: u64 = 1_000;

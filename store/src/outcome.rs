@@ -230,7 +230,7 @@ numbered! {
         Bytes = 3 "too many bytes at once",
         /// [`CHANGES_MAX`](crate::limits::CHANGES_MAX)
         Changes = 4 "too many keys at once",
-        /// [`COMMAND_BYTES_MAX`](crate::limits::COMMAND_BYTES_MAX)
+        /// [`REQUEST_BYTES_MAX`](crate::limits::REQUEST_BYTES_MAX)
         Command = 5 "the command is too large",
     }
 }

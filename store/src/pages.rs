@@ -1,12 +1,10 @@
 //! An ordered map that is copied in a moment and then shares what does not change.
 //!
-//! Entries lie in sorted pages, the pages in a map by their first key. A copy copies references to pages; a page is
+//! Entries lie in sorted pages, the pages in a row. A copy copies references to pages; a page is
 //! copied only when it is written while a copy still holds it. The state is frozen for a snapshot with one such copy,
 //! while commands go on being applied.
 
 use std::borrow::Borrow;
-use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::Arc;
 
 /// Entries of a page at most: a write moves half of them, a copy of the map costs one reference for each page.
@@ -14,16 +12,20 @@ const PAGE: usize = 128;
 /// A page grows by so many, so that pages are not half empty.
 const PAGE_STEP: usize = 16;
 
-/// A map. The first page also takes what is less than its name; every other page begins at its name or after it.
+/// A map.
 #[derive(Debug, Clone)]
 pub(crate) struct Pages<K, V> {
-    pages: BTreeMap<K, Arc<Vec<(K, V)>>>,
+    /// None is empty. What lies in a page is not less than its name, and less than the name of the next. The name is
+    /// beside the page, so that pages which do not have what is looked for are not touched.
+    pages: Vec<(K, Page<K, V>)>,
     len: usize,
 }
 
+type Page<K, V> = Arc<Vec<(K, V)>>;
+
 impl<K, V> Default for Pages<K, V> {
     fn default() -> Self {
-        Self { pages: BTreeMap::new(), len: 0 }
+        Self { pages: Vec::new(), len: 0 }
     }
 }
 
@@ -32,13 +34,20 @@ impl<K: Ord + Clone, V: Clone> Pages<K, V> {
         self.len
     }
 
+    /// The page that a key belongs to, if there is one that begins before it.
+    fn page<Q: Ord + ?Sized>(&self, key: &Q) -> Option<usize>
+    where
+        K: Borrow<Q>,
+    {
+        self.pages.partition_point(|(name, _)| name.borrow() <= key).checked_sub(1)
+    }
+
     pub(crate) fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
     {
-        let page = self.pages.range::<Q, _>(until(key)).next_back()?.1;
-        let at = page.binary_search_by(|(k, _)| k.borrow().cmp(key)).ok()?;
-        Some(&page[at].1)
+        let (_, page) = &self.pages[self.page(key)?];
+        Some(&page[search(page, key).ok()?].1)
     }
 
     /// The value for a change in place; a page that a copy shares is copied first.
@@ -46,70 +55,79 @@ impl<K: Ord + Clone, V: Clone> Pages<K, V> {
     where
         K: Borrow<Q>,
     {
-        let page = self.pages.range_mut::<Q, _>(until(key)).next_back()?.1;
-        let at = page.binary_search_by(|(k, _)| k.borrow().cmp(key)).ok()?;
+        let at = self.page(key)?;
+        let (_, page) = &mut self.pages[at];
+        let at = search(page, key).ok()?;
         Some(&mut Arc::make_mut(page)[at].1)
     }
 
     /// Puts a value in, and gives back the one that was there.
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
-        let Some((_, page)) = self.pages.range_mut::<K, _>(until(&key)).next_back() else {
-            self.insert_first(key, value);
+        // A key before all others renames the first page.
+        let number = self.page(&key).unwrap_or_default();
+        let Some((name, page)) = self.pages.get_mut(number) else {
+            self.add(0, vec![(key, value)]);
+            self.len = 1;
             return None;
         };
-        let at = match page.binary_search_by(|(k, _)| k.cmp(&key)) {
+        let at = match search(page, &key) {
             Ok(at) => return Some(std::mem::replace(&mut Arc::make_mut(page)[at].1, value)),
             Err(at) => at,
         };
         self.len += 1;
+        if key < *name {
+            *name = key.clone();
+        }
         if page.len() < PAGE {
             put(Arc::make_mut(page), at, (key, value));
-            return None;
-        }
-        if at == PAGE {
+        } else if at == PAGE {
             // Mostly keys that grow, as revisions do: nothing will come into the full page any more.
-            self.pages.insert(key.clone(), Arc::new(vec![(key, value)]));
-            return None;
+            self.add(number + 1, vec![(key, value)]);
+        } else {
+            let page = Arc::make_mut(page);
+            let mut upper = page.split_off(PAGE / 2);
+            page.shrink_to_fit();
+            match at.checked_sub(PAGE / 2) {
+                Some(at) if at > 0 => put(&mut upper, at, (key, value)),
+                _ => put(page, at, (key, value)),
+            }
+            self.add(number + 1, upper);
         }
-        let page = Arc::make_mut(page);
-        let mut upper = page.split_off(PAGE / 2);
-        page.shrink_to_fit();
-        match at.checked_sub(PAGE / 2) {
-            Some(at) if at > 0 => put(&mut upper, at, (key, value)),
-            _ => put(page, at, (key, value)),
-        }
-        self.pages.insert(upper[0].0.clone(), Arc::new(upper));
         None
     }
 
-    /// A key before all others: the first page is named anew, or there is none yet.
-    fn insert_first(&mut self, key: K, value: V) {
-        self.len += 1;
-        match self.pages.first_entry() {
-            Some(first) if first.get().len() < PAGE => {
-                let mut page = first.remove();
-                put(Arc::make_mut(&mut page), 0, (key.clone(), value));
-                self.pages.insert(key, page);
-            }
-            _ => {
-                self.pages.insert(key.clone(), Arc::new(vec![(key, value)]));
-            }
-        }
+    fn add(&mut self, number: usize, page: Vec<(K, V)>) {
+        self.pages.insert(number, (page[0].0.clone(), Arc::new(page)));
     }
 
     pub(crate) fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
     {
-        let (name, page) = self.pages.range_mut::<Q, _>(until(key)).next_back()?;
-        let at = page.binary_search_by(|(k, _)| k.borrow().cmp(key)).ok()?;
+        let number = self.page(key)?;
+        let (_, page) = &mut self.pages[number];
+        let at = search(page, key).ok()?;
+        let page = Arc::make_mut(page);
+        let (_, value) = page.remove(at);
         self.len -= 1;
-        if page.len() == 1 {
-            let name = name.clone();
-            let page = self.pages.remove(name.borrow())?;
-            return page.first().map(|(_, value)| value.clone());
+        if page.is_empty() {
+            self.pages.remove(number);
+        } else if page.len() <= PAGE / 4 {
+            page.shrink_to(page.len() + PAGE_STEP);
+            self.merge(number);
+            self.merge(number.saturating_sub(1));
         }
-        Some(Arc::make_mut(page).remove(at).1)
+        Some(value)
+    }
+
+    /// Makes one page of this one and the next, if they are small: what is deleted gives its memory back.
+    fn merge(&mut self, number: usize) {
+        if let Some([(_, page), (_, next)]) = self.pages.get_mut(number..number + 2)
+            && page.len() + next.len() <= PAGE / 2
+        {
+            Arc::make_mut(page).append(Arc::make_mut(next));
+            self.pages.remove(number + 1);
+        }
     }
 
     /// Entries in order, from a key on.
@@ -117,23 +135,22 @@ impl<K: Ord + Clone, V: Clone> Pages<K, V> {
     where
         K: Borrow<Q>,
     {
-        let first = self.pages.range::<Q, _>(until(key)).next_back();
-        let at = first.map_or(0, |(_, page)| page.partition_point(|(k, _)| k.borrow() < key));
-        let head = first.map(|(_, page)| &page[at..]).unwrap_or_default();
-        let after = (Bound::Excluded(key), Bound::Unbounded);
-        let rest = self.pages.range::<Q, _>(after).flat_map(|(_, page)| page.iter());
+        let number = self.page(key).unwrap_or_default();
+        let (head, rest) = self.pages.get(number..).and_then(<[_]>::split_first).unzip();
+        let head = head.map(|(_, page)| &page[search(page, key).unwrap_or_else(|at| at)..]).unwrap_or_default();
+        let rest = rest.unwrap_or_default().iter().flat_map(|(_, page)| page.iter());
         head.iter().chain(rest).map(|(k, v)| (k, v))
     }
 
     /// All entries in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.pages.values().flat_map(|page| page.iter()).map(|(k, v)| (k, v))
+        self.pages.iter().flat_map(|(_, page)| page.iter()).map(|(k, v)| (k, v))
     }
 }
 
-/// Up to a key: the last page in it is the one that the key belongs to.
-fn until<Q: ?Sized>(key: &Q) -> (Bound<&Q>, Bound<&Q>) {
-    (Bound::Unbounded, Bound::Included(key))
+/// Where a key lies in a page, or where it would.
+fn search<K: Borrow<Q>, V, Q: Ord + ?Sized>(page: &[(K, V)], key: &Q) -> Result<usize, usize> {
+    page.binary_search_by(|(k, _)| k.borrow().cmp(key))
 }
 
 fn put<T>(page: &mut Vec<T>, at: usize, item: T) {
@@ -145,6 +162,8 @@ fn put<T>(page: &mut Vec<T>, at: usize, item: T) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -158,6 +177,8 @@ mod tests {
             assert!(!page.is_empty() && page.len() <= PAGE);
             assert!(page[0].0 >= *name, "a page begins at its name");
         }
+        let ends = pages.pages.iter().map(|(_, page)| page[page.len() - 1].0);
+        assert!(ends.zip(pages.pages.iter().skip(1)).all(|(end, (name, _))| end < *name), "and ends before the next");
     }
 
     proptest! {
@@ -183,6 +204,15 @@ mod tests {
             check(&pages, &model);
             check(&copy.0, &copy.1);
         }
+    }
+
+    #[test]
+    fn what_is_deleted_gives_its_pages_back() {
+        let mut pages = Pages::default();
+        (0..20_000u16).for_each(|key| _ = pages.insert(key, 1));
+        (0..20_000).filter(|key| key % 100 != 0).for_each(|key| _ = pages.remove(&key));
+        check(&pages, &(0..20_000).step_by(100).map(|key| (key, 1)).collect());
+        assert!(pages.pages.len() <= 2 * 200 / (PAGE / 2) + 1, "{} pages for 200 keys", pages.pages.len());
     }
 
     #[test]

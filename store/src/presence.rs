@@ -12,11 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::command::Body;
 use crate::event::LeaseId;
+use crate::limits::EXPIRIES_PER_S_MAX;
 
-/// Leases that are ended in one second. A partition that takes thousands of hosts away must not fill the log, and most
-/// of them come back.
-pub const EXPIRIES_PER_S_MAX: u64 = 1_000;
-/// How many of them at once: what comes together in the time between two looks.
+/// Leases that are ended at once: what comes together in the time between two looks.
 const EXPIRIES_BURST: u64 = EXPIRIES_PER_S_MAX / 2;
 /// A lease that was called expired and is still there is called so again after so long: the proposal was lost.
 pub const EXPIRE_AGAIN_MS: u64 = 1_000;

@@ -5,6 +5,8 @@
 
 mod lock;
 mod publish;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

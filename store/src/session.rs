@@ -11,15 +11,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::command::{Body, Request, Ticket};
 use crate::event::LeaseId;
+use crate::limits::LANES_MAX;
 use crate::outcome::{Clash, Done, Missing, Outcome, Refusal};
 use crate::revision::Revision;
 
-/// Commands of one client that are on their way at once.
-pub const LANES_MAX: usize = 8;
 /// One try: longer than it takes to elect a leader, and short of what people wait for.
 const TRY: Duration = Duration::from_secs(2);
 /// The first pause after a try that failed; every further one is twice as long.
@@ -184,18 +183,28 @@ impl Sessions {
         body: Body,
         deadline: Deadline,
     ) -> Result<(Revision, Done), CallError> {
-        let _place = self.places.acquire().await.expect("it is never closed");
+        let _place = self.place(proposer, deadline).await?;
         let mut taken = self.take();
         taken.lane.call(proposer, body, deadline).await
     }
 
     /// The number of one of this client's sessions. It is higher than that of any session of those who were here before.
     pub(crate) async fn epoch(&self, proposer: &impl Proposer, deadline: Deadline) -> Result<u64, CallError> {
-        let _place = self.places.acquire().await.expect("it is never closed");
+        let _place = self.place(proposer, deadline).await?;
         let mut taken = self.take();
         match taken.lane.session {
             Some(session) => Ok(session),
             None => taken.lane.enter(proposer, deadline).await,
+        }
+    }
+
+    /// Waits until there is a lane.
+    async fn place(&self, proposer: &impl Proposer, deadline: Deadline) -> Result<SemaphorePermit<'_>, CallError> {
+        let left = deadline.left(proposer).unwrap_or_default();
+        tokio::select! {
+            biased;
+            place = self.places.acquire() => Ok(place.expect("it is never closed")),
+            () = proposer.sleep(left) => Err(CallError::Unavailable),
         }
     }
 

@@ -12,18 +12,9 @@ use mgmt_consensus::mutant::{self, Mutant};
 
 use crate::event::Event;
 use crate::history::Compacted;
+use crate::limits::{WATCH_BATCH_BYTES_MAX, WATCH_MARK_REVISIONS, WATCH_SCAN_EVENTS_MAX, WATCHES_MAX};
 use crate::machine::Shared;
 use crate::revision::Revision;
-
-/// Watches of one member. One costs about a hundred bytes, and a look at every change.
-pub const WATCHES_MAX: usize = 10_000;
-/// Bytes of one batch, unless a single event has more.
-pub const BATCH_BYTES_MAX: usize = 1 << 20;
-/// Events that are looked at in one go: whoever applies commands waits as long.
-pub const SCAN_EVENTS_MAX: usize = 4096;
-/// A watch that nothing concerns says how far it is every so many revisions. The history is many times as long, so that
-/// whoever resumes there is not told that it is gone.
-pub const MARK_REVISIONS: u64 = 1024;
 
 /// Which keys a watch is about. What it leaves out costs nobody more than a look.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,7 +103,7 @@ impl Watches {
     /// No watches yet, on this state.
     #[must_use]
     pub fn new(shared: Arc<Shared>) -> Self {
-        let sizes = Sizes { batch_bytes: BATCH_BYTES_MAX, scan_events: SCAN_EVENTS_MAX };
+        let sizes = Sizes { batch_bytes: WATCH_BATCH_BYTES_MAX, scan_events: WATCH_SCAN_EVENTS_MAX };
         Self { shared, open: Arc::default(), sizes }
     }
 
@@ -200,7 +191,7 @@ impl Watch {
             let seen = self.look()?;
             let moved = seen.position != self.position;
             self.position = seen.position;
-            let overdue = self.position.revision.0.saturating_sub(self.told.0) >= MARK_REVISIONS;
+            let overdue = self.position.revision.0.saturating_sub(self.told.0) >= WATCH_MARK_REVISIONS;
             if !seen.events.is_empty() || (overdue && self.position.part == 0) {
                 self.told = self.position.revision;
                 return Ok(Some(seen));
@@ -224,6 +215,9 @@ impl Watch {
         let mut events = Vec::new();
         self.shared.scan(at.revision, |history, settled| {
             let (mut bytes, mut looked, mut current) = (0, 0, None);
+            let mut history = history.peekable();
+            // A member that lags behind may not have the revision that the part is of.
+            let lags = at.part > 0 && history.peek().is_none();
             for event in history.skip(at.part as usize) {
                 // A revision is past once the next one begins; before the first event nothing is known about it.
                 if current.is_some_and(|revision| revision != event.revision) {
@@ -245,7 +239,7 @@ impl Watch {
                 current = Some(event.revision);
             }
             // All there is: a member that lags behind the position has nothing, and its watch stays where it is.
-            if settled > at.revision {
+            if settled > at.revision && !lags {
                 at = Position::from(settled);
             }
         })?;

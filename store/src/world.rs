@@ -15,7 +15,7 @@ use crate::view::{Interest, View};
 
 mod memory;
 #[cfg(test)]
-pub(crate) mod suite;
+pub(crate) mod tests;
 
 pub use memory::{Memory, MemoryHost};
 

@@ -16,6 +16,8 @@
 //! - `quiet N COMMAND`: N times, only the last one told; `%` is the number.
 //! - `show PREFIX`: what is there. `events AFTER`: what the history has. `snapshot`: goes on from a snapshot.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -130,10 +132,16 @@ impl Play {
 
     fn apply(&mut self, bytes: bytes::Bytes, tell: bool) {
         self.index += 1;
+        let foreseen = Command::decode(&bytes)
+            .ok()
+            .and_then(|command| self.twin.foresees(&command.origin, command.at_ms, &command.request));
         self.last = bytes.clone();
         let outcome = self.machine.apply(self.index, &bytes).unwrap();
         let mut events = Vec::new();
         assert_eq!(self.twin.apply_bytes(self.index, &bytes, &mut events).unwrap(), outcome, "replicas agree");
+        if let Some(refusal) = foreseen {
+            assert_eq!(Outcome::decode(&outcome).unwrap().result, Err(refusal), "as the leader foresaw");
+        }
         self.machine.settled(self.index);
         let (shared, out) = (self.shared(), &mut self.out);
         if tell {

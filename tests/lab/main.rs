@@ -31,6 +31,7 @@ mod disks;
 mod floods;
 mod growth;
 mod kills;
+mod logs;
 mod power;
 mod refusals;
 mod signals;

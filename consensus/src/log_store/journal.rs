@@ -216,6 +216,11 @@ impl<G: Ground> Journal<G> {
         self.file.write_at(&mark, self.offset as u64).map_err(self.fault("write"))
     }
 
+    /// Nothing touches the disk on its behalf when this has returned.
+    pub(super) async fn finish(&mut self) {
+        self.maker.finish().await;
+    }
+
     fn end(&self) -> usize {
         usize::try_from(self.maker.segment_bytes()).unwrap_or(usize::MAX)
     }
@@ -299,6 +304,11 @@ async fn settle<D: Disk>(
     }
     disk.sync_folder(FOLDER).await.map_err(io_error(FOLDER))?;
     disk.sync_folder("").await.map_err(io_error(FOLDER))
+}
+
+/// Makes the reserve again that was given up, once there is plenty of space.
+pub(super) fn restore_reserve<D: Disk>(disk: &D, bytes: u64) -> io::Result<()> {
+    create_reserve(disk, bytes)
 }
 
 /// Gives up the reserve: space for what still has to be written. Whether there was one.

@@ -12,6 +12,7 @@ use openraft::AsyncRuntime;
 use tokio::sync::{Mutex, mpsc};
 
 use super::index::{Index, Opener};
+use super::register::Place;
 use super::shared::Shared;
 use crate::ground::Ground;
 use crate::mutant::{self, Mutant};
@@ -22,6 +23,8 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(20);
 const STEP_ENTRIES_MAX: u64 = 1024;
 /// Bytes put in at once, unless a single entry has more.
 const STEP_BYTES_MAX: usize = 4 << 20;
+/// So much between two entries is read for nothing rather than reading twice.
+const GAP_BYTES_MAX: u32 = 4096;
 /// An index that has been built anew so many times is done without: the journal has everything.
 const BUILDS_MAX: u32 = 8;
 
@@ -39,6 +42,9 @@ pub(super) async fn keep<G: Ground>(shared: Arc<Shared<G>>, opener: Arc<dyn Open
     let wake = Arc::new(Mutex::new(wake));
     let mut anew = false;
     for _ in 0..BUILDS_MAX {
+        if shared.check().is_err() {
+            return;
+        }
         let (opens, of) = (Arc::clone(&opener), Arc::clone(&shared));
         let open = G::aside("index-open", async move { open(&*of, &*opens, anew) });
         anew = true;
@@ -111,6 +117,9 @@ async fn follow<G: Ground>(shared: &Shared<G>, index: &dyn Index, wake: &mut mps
             Ok(false) => {}
             Err(error) => return Stop::Wrong(error.to_string()),
         }
+        if shared.check().is_err() {
+            return Stop::Over;
+        }
         if shared.state().indexed.wrong {
             return Stop::Wrong("what it said was wrong".to_owned());
         }
@@ -144,9 +153,12 @@ fn step<G: Ground>(shared: &Shared<G>, index: &dyn Index) -> io::Result<bool> {
     };
     index.keep(first, end)?;
     let mut entries = Vec::with_capacity(places.len());
-    for (number, place) in (end..).zip(places) {
-        match shared.journalled(place) {
-            Ok(bytes) => entries.push((number, bytes)),
+    // What was written at once lies together, and so do most frames.
+    let together =
+        |a: &Place, b: &Place| a.segment == b.segment && b.offset.abs_diff(a.offset + a.bytes) < GAP_BYTES_MAX;
+    for run in places.chunk_by(together) {
+        match shared.run(run) {
+            Ok(found) => entries.extend((end + entries.len() as u64..).zip(found)),
             // Purged or cut off meanwhile: look again.
             Err(_) if shared.state().changes != changes => return Ok(true),
             Err(error) => return Err(error),

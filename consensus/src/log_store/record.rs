@@ -359,7 +359,7 @@ mod tests {
         let one = |n| format!("0{n}000000000000000{n}{}09{}02000000683{n}", "0".repeat(30), "0".repeat(30));
         let members = format!("03000000{}{}{}", one(1), one(2), one(3));
         let sets = "020000000100000001000000000000000200000001000000000000000200000000000000";
-        assert_eq!(of(Payload::Membership(membership())), format!("02{seven}02a6000000{sets}{members}"));
+        assert_eq!(of(Payload::Membership(membership())), format!("02{seven}02b2000000{sets}{members}"));
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub(super) struct State {
     /// Purges and truncations so far.
     pub(super) changes: u64,
     pub(super) fault: Option<Fault>,
+    /// The writer is gone and touches the disk no more.
+    pub(super) ended: bool,
     pub(super) indexed: Indexed,
 }
 
@@ -54,7 +56,8 @@ pub(super) struct Shared<G: Ground> {
     /// Replaced as a whole: readers never wait for it.
     index: Mutex<Option<Arc<dyn Index>>>,
     segments: Segments<G>,
-    failed: Notify,
+    /// A fault has come, or the end.
+    changed: Notify,
 }
 
 /// Where an entry is to be had.
@@ -66,8 +69,8 @@ enum Source {
 impl<G: Ground> Shared<G> {
     pub(super) fn new(standing: Standing, register: Register, segments: Segments<G>) -> Self {
         let indexed = Indexed { end: register.first(), ..Indexed::default() };
-        let state = State { standing, register, tail: Tail::default(), changes: 0, fault: None, indexed };
-        Self { state: Mutex::new(state), index: Mutex::new(None), segments, failed: Notify::new() }
+        let state = State { standing, register, tail: Tail::default(), changes: 0, fault: None, ended: false, indexed };
+        Self { state: Mutex::new(state), index: Mutex::new(None), segments, changed: Notify::new() }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -85,7 +88,7 @@ impl<G: Ground> Shared<G> {
     /// Stops everything for good. The first reason stays.
     pub(super) fn fail(&self, fault: Fault) -> Fault {
         let fault = self.state().fault.get_or_insert(fault).clone();
-        self.failed.notify_waiters();
+        self.changed.notify_waiters();
         fault
     }
 
@@ -94,13 +97,28 @@ impl<G: Ground> Shared<G> {
     }
 
     pub(super) async fn failed(&self) -> Fault {
+        self.until(|state| state.fault.clone()).await
+    }
+
+    pub(super) fn end(&self) {
+        self.state().ended = true;
+        self.changed.notify_waiters();
+    }
+
+    pub(super) async fn ended(&self) {
+        self.until(|state| state.ended.then_some(())).await;
+    }
+
+    /// Waits until there is something to see.
+    async fn until<T>(&self, see: impl Fn(&State) -> Option<T>) -> T {
         loop {
-            let woken = self.failed.notified();
+            let woken = self.changed.notified();
             // Registered before looking, so that nothing falls between.
             tokio::pin!(woken);
             woken.as_mut().enable();
-            if let Err(fault) = self.check() {
-                return fault;
+            let seen = see(&self.state());
+            if let Some(seen) = seen {
+                return seen;
             }
             woken.await;
         }
@@ -177,15 +195,30 @@ impl<G: Ground> Shared<G> {
     }
 
     /// The bytes of an entry, from the journal.
-    pub(super) fn journalled(&self, place: Place) -> io::Result<Bytes> {
+    fn journalled(&self, place: Place) -> io::Result<Bytes> {
+        Ok(self.run(&[place])?.remove(0))
+    }
+
+    /// The bytes of entries that lie one behind the other in one segment, with one read.
+    pub(super) fn run(&self, places: &[Place]) -> io::Result<Vec<Bytes>> {
+        let (Some(place), Some(last)) = (places.first(), places.last()) else { return Ok(Vec::new()) };
         let file = self.segments.lock().expect("nothing panics while it holds this lock").get(&place.segment).cloned();
         let file = file.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "its segment is gone"))?;
-        let mut bytes = vec![0; usize::try_from(place.bytes).map_err(io::Error::other)?];
+        let end = last.offset.saturating_add(last.bytes);
+        let mut bytes = vec![0; usize::try_from(end.saturating_sub(place.offset)).map_err(io::Error::other)?];
         let read = file.read_at(&mut bytes, place.offset.into())?;
-        if read == bytes.len() && crc32c::crc32c(&bytes) == place.crc {
-            return Ok(bytes.into());
-        }
-        let what = format!("segment {} of the journal is damaged at offset {}", place.segment, place.offset);
-        Err(io::Error::new(io::ErrorKind::InvalidData, what))
+        bytes.truncate(read);
+        let bytes = Bytes::from(bytes);
+        let one = |of: &Place| {
+            let start = usize::try_from(of.offset.checked_sub(place.offset)?).ok()?;
+            let end = start.checked_add(usize::try_from(of.bytes).ok()?)?;
+            let found = (end <= bytes.len()).then(|| bytes.slice(start..end))?;
+            (crc32c::crc32c(&found) == of.crc).then_some(found)
+        };
+        let whole = |of: &Place| {
+            let what = format!("segment {} of the journal is damaged at offset {}", of.segment, of.offset);
+            one(of).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, what))
+        };
+        places.iter().map(whole).collect()
     }
 }

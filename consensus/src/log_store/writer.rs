@@ -97,6 +97,9 @@ pub(super) async fn run<G: Ground>(
         done.tell(Ok(()));
     }
     std::mem::take(&mut writer.batch.waiting).into_iter().for_each(|done| done.tell(Err(fault.clone())));
+    // The lane sees the fault and ends.
+    let _told = writer.wake.try_send(());
+    writer.journal.finish().await;
     requests.close();
     while let Some(request) = requests.recv().await {
         match request {

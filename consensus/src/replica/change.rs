@@ -90,6 +90,14 @@ impl<G: Ground, M: Machine> Replica<G, M> {
     /// # Errors
     /// [`ChangeError::Unknown`] if this replica has stopped.
     pub async fn transfer(&self, to: RaftId) -> Result<(), ChangeError> {
+        // openraft stops leading at once and for good, and relies on others to elect somebody. One that hands over to
+        // itself, or as the only voter, would never be relieved.
+        if to == self.id() {
+            return Ok(());
+        }
+        if !self.standing().voters().iter().any(|set| set.contains(&to)) {
+            return Err(ChangeError::Outdated(format!("{to} does not vote")));
+        }
         let transfer = self.0.raft.trigger().transfer_leader(to).await;
         transfer.map_err(|fatal| ChangeError::Unknown(fatal.to_string()))
     }

@@ -15,7 +15,7 @@ use crate::limits::{REQUESTS_MAX, SNAPSHOT_BYTES_MAX};
 use crate::machine::Machine;
 use crate::network::mismatch;
 use crate::snapshots::{Arrived, Incoming};
-use crate::transport::{self, Reply as _, Transport};
+use crate::transport::{self, Lane, Reply as _, Transport};
 use crate::types::{Member, RaftId, SnapshotMeta, Vote};
 use crate::wire::{self, Answer, Append, Appended, Ballot, Cast, Envelope, Mismatch, Request, Transfer, Transferred};
 
@@ -28,15 +28,27 @@ pub(super) struct Receiving<G: Ground> {
     incoming: Incoming<G>,
 }
 
-/// Listens until the transport is closed. So many requests are worked on at once; further ones wait in the transport.
+/// Listens until the transport is closed.
+///
+/// So many requests of each lane are worked on at once. Proposals may wait for a quorum, and must not keep out the votes
+/// that bring it about: whoever comes with one too many is told so at once.
 pub(super) async fn serve<G: Ground, M: Machine>(replica: Replica<G, M>) {
-    let room = Arc::new(tokio::sync::Semaphore::new(REQUESTS_MAX));
+    let room = || Arc::new(tokio::sync::Semaphore::new(REQUESTS_MAX));
+    let (group, clients) = (room(), room());
     let transport = replica.0.shared.transport.clone();
     while let Some(incoming) = transport.accept().await {
-        let permit = room.clone().acquire_owned().await.expect("nobody closes it");
+        let transport::Incoming { from, lane, message, reply } = incoming;
+        let permit = if lane == Lane::Client {
+            let Ok(permit) = clients.clone().try_acquire_owned() else {
+                reply.send(replica.busy(&message));
+                continue;
+            };
+            permit
+        } else {
+            group.clone().acquire_owned().await.expect("nobody closes it")
+        };
         let replica = replica.clone();
         drop(Runtime::<G>::spawn(async move {
-            let transport::Incoming { from, message, reply, .. } = incoming;
             if let Some(answer) = replica.hear(from, &message).await {
                 reply.send(answer);
             }
@@ -63,6 +75,14 @@ impl<G: Ground, M: Machine> Replica<G, M> {
             tracing::error!(%error, "an answer cannot be sent");
             mismatch(&back, Mismatch::Unreadable(error.to_string()))
         }))
+    }
+
+    /// What one too many is told.
+    fn busy(&self, message: &[u8]) -> Bytes {
+        let me = self.0.shared.me;
+        let to = wire::decode_request(message).map_or(0, |(envelope, _)| envelope.from);
+        let answer = Answer::Unavailable { why: format!("{REQUESTS_MAX} requests are being worked on") };
+        wire::encode_answer(&Envelope { to, ..me }, &answer).expect("it is short")
     }
 
     /// Is it heard? Whoever is no member yet may only ask how things stand and to be taken in.

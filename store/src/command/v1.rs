@@ -16,7 +16,7 @@ use super::{Body, Command, Compare, ExportChange, Op, Origin, Prefix, Relation, 
 use crate::event::LeaseId;
 use crate::host::HostName;
 use crate::key::Key;
-use crate::limits::{ADDRESSES_MAX, COMMAND_BYTES_MAX, LEASES_EXPIRED_MAX, STAGED_MAX, TXN_OPS_MAX, ZONE_PARTS_MAX};
+use crate::limits::{ADDRESSES_MAX, LEASES_EXPIRED_MAX, REQUEST_BYTES_MAX, STAGED_MAX, TXN_OPS_MAX, ZONE_PARTS_MAX};
 use crate::outcome::{Large, Refusal, Role};
 use crate::record::Versions;
 use crate::revision::Revision;
@@ -164,7 +164,7 @@ pub(super) fn encode_request(request: &Request) -> Bytes {
 }
 
 pub(super) fn decode_request(bytes: &[u8]) -> Result<Request, DecodeError> {
-    if bytes.len() > COMMAND_BYTES_MAX {
+    if bytes.len() > REQUEST_BYTES_MAX {
         return Err(Refusal::TooLarge(Large::Command).into());
     }
     let RequestV1 { ticket, body } = parse(open(Kind::Request, VERSION, bytes)?)?;

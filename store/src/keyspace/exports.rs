@@ -133,7 +133,7 @@ impl Turn<'_> {
             self.room(growth + self.growth(&key, &manifest.store()))?;
             for (key, value) in changes {
                 match value {
-                    Some(value) => self.write(key, value, None),
+                    Some(value) => _ = self.write(key, value, None),
                     None => _ = self.erase(key.as_str()),
                 }
             }

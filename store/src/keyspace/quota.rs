@@ -27,15 +27,21 @@ impl Bucket {
 }
 
 impl Keyspace {
+    /// What a host may propose at this time, if that is a whole proposal.
+    pub(super) fn share(&self, host: &HostName, now_ms: u64) -> Result<u64, Refusal> {
+        let level = self.tables.rates.get(host).map_or(FULL, |bucket| bucket.at(now_ms));
+        if level >= WHOLE {
+            return Ok(level);
+        }
+        let wait = (WHOLE - level).div_ceil(PROPOSALS_PER_SECOND * WHOLE / 1_000);
+        Err(Refusal::Busy { wait_ms: u32::try_from(wait).unwrap_or(u32::MAX) })
+    }
+
     /// Takes one proposal of a host's share.
     pub(super) fn spend(&mut self, host: &HostName) -> Result<(), Refusal> {
-        let now_ms = self.tables.now_ms;
-        let level = self.tables.rates.get(host).map_or(FULL, |bucket| bucket.at(now_ms));
-        if level < WHOLE {
-            let wait = (WHOLE - level).div_ceil(PROPOSALS_PER_SECOND * WHOLE / 1_000);
-            return Err(Refusal::Busy { wait_ms: u32::try_from(wait).unwrap_or(u32::MAX) });
-        }
-        self.tables.rates.insert(host.clone(), Bucket { level: level - WHOLE, at_ms: now_ms });
+        let at_ms = self.tables.now_ms;
+        let level = self.share(host, at_ms)? - WHOLE;
+        self.tables.rates.insert(host.clone(), Bucket { level, at_ms });
         Ok(())
     }
 

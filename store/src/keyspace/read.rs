@@ -139,6 +139,13 @@ impl Keyspace {
         Digest::of(&self.tables, self.derived.digest)
     }
 
+    /// Whether what is derived is what would be derived now.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn adds_up(&self) -> bool {
+        Derived::of(&self.tables).is_ok_and(|derived| derived == self.derived)
+    }
+
     /// The tables, for a snapshot.
     pub(crate) fn tables(&self) -> &Tables {
         &self.tables

@@ -48,7 +48,10 @@ impl Turn<'_> {
     pub(super) fn session_open(&mut self) -> Result<Done, Refusal> {
         let host = &self.origin.host;
         let own = self.derived.usage.get(host).map_or(0, |usage| usage.sessions);
-        if self.tables.sessions.len() >= SESSIONS_MAX || own >= SESSIONS_PER_HOST_MAX {
+        if own >= SESSIONS_PER_HOST_MAX {
+            // A host that crashed again and again has left them behind. To refuse would lock it out until they age.
+            self.close_oldest();
+        } else if self.tables.sessions.len() >= SESSIONS_MAX {
             return Err(Refusal::QuotaExceeded(Quota::Sessions));
         }
         let session = self.revision().0;
@@ -56,6 +59,16 @@ impl Turn<'_> {
         self.tables.sessions.insert(session, opened);
         self.derived.count(host, |usage| usage.sessions += 1);
         Ok(Done::Session { session })
+    }
+
+    /// Closes the session of the origin's host that was used longest ago.
+    fn close_oldest(&mut self) {
+        let host = &self.origin.host;
+        let own = self.tables.sessions.iter().filter(|(_, session)| session.host == *host);
+        if let Some(oldest) = own.min_by_key(|(id, session)| (session.used_ms, **id)).map(|(id, _)| *id) {
+            self.tables.sessions.remove(&oldest);
+            self.derived.count(host, |usage| usage.sessions -= 1);
+        }
     }
 
     pub(super) fn session_close(&mut self, session: u64) -> Result<Done, Refusal> {

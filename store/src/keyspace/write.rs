@@ -10,12 +10,11 @@ use crate::outcome::{Done, Large, Missing, Quota, Refusal};
 use crate::revision::Revision;
 
 impl Turn<'_> {
-    pub(super) fn put(&mut self, op: Op) -> Result<Done, Refusal> {
+    pub(super) fn put(&mut self, key: Key, value: Value, lease: Option<LeaseId>) -> Result<Done, Refusal> {
+        let op = Op::Put { key, value, lease };
         self.check(std::slice::from_ref(&op))?;
-        let key = if let Op::Put { key, .. } = &op { Some(key.clone()) } else { None };
-        self.carry_out(op);
-        let entry = key.and_then(|key| self.tables.keys.get(key.as_str()));
-        Ok(Done::Put { version: entry.map_or(0, |entry| entry.version) })
+        let Op::Put { key, value, lease } = op else { unreachable!("it was made above") };
+        Ok(Done::Put { version: self.write(key, value, lease) })
     }
 
     pub(super) fn delete(&mut self, op: Op) -> Result<Done, Refusal> {
@@ -65,7 +64,7 @@ impl Turn<'_> {
 
     /// Whether all of these may be done: nothing is done before that is known.
     fn check(&self, ops: &[Op]) -> Result<(), Refusal> {
-        let (mut growth, mut changes, mut leased) = (0, 0, 0);
+        let (mut size, mut changes, mut leased) = (0, 0, 0);
         for op in ops {
             self.may(op)?;
             changes += match op {
@@ -76,7 +75,7 @@ impl Turn<'_> {
             if value.len() > VALUE_BYTES_MAX {
                 return Err(Refusal::TooLarge(Large::Value));
             }
-            growth += self.growth(key, value);
+            size += entry_bytes(key, value);
             if let Some(lease) = lease {
                 leased += 1;
                 self.lease_takes(*lease, leased)?;
@@ -85,7 +84,12 @@ impl Turn<'_> {
         if changes > CHANGES_MAX {
             return Err(Refusal::TooLarge(Large::Changes));
         }
-        self.room(growth)
+        // What is there already is only looked for when it matters.
+        if self.room(size).is_ok() {
+            return Ok(());
+        }
+        let growth = |op: &Op| if let Op::Put { key, value, .. } = op { self.growth(key, value) } else { 0 };
+        self.room(ops.iter().map(growth).sum())
     }
 
     /// Whether a lease is there, belongs to the origin, and takes so many more keys.
@@ -125,18 +129,22 @@ impl Turn<'_> {
         }
     }
 
-    /// Writes a key.
-    pub(super) fn write(&mut self, key: Key, value: Value, lease: Option<LeaseId>) {
+    /// Writes a key; how often it was written by now.
+    pub(super) fn write(&mut self, key: Key, value: Value, lease: Option<LeaseId>) -> u64 {
         let revision = self.revision();
         let mut entry = Entry { value, create: revision, modify: revision, version: 1, lease };
-        if let Some(before) = self.tables.keys.get(key.as_str()) {
+        if let Some(before) = self.tables.keys.get_mut(key.as_str()) {
             entry.create = before.create;
             entry.version = before.version.saturating_add(1);
             self.derived.left(&key, before);
+            *before = entry.clone();
+        } else {
+            self.tables.keys.insert(key.clone(), entry.clone());
         }
         self.derived.entered(&key, &entry);
-        self.tables.keys.insert(key.clone(), entry.clone());
+        let version = entry.version;
         self.events.push(Event { revision, key, change: Change::Put(entry) });
+        version
     }
 
     /// Writes a record of the store's own.

@@ -4,6 +4,7 @@
 //! is proof: a holder that was paused may go on for a moment after the lock has gone to somebody else. What it does in
 //! that moment is refused if it carries the fence, which is higher for every holder.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::{Client, Deadline, Pauses, Proposer};
@@ -48,11 +49,16 @@ pub enum Lost {
 
 /// A lock that is held. Give it back with [`Held::release`]; one that is only dropped goes to the next when its lease has
 /// ended by itself.
-#[derive(Debug)]
 pub struct Held<P> {
     client: Client<P>,
     vigil: Vigil,
     fence: Revision,
+}
+
+impl<P> fmt::Debug for Held<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held").field("vigil", &self.vigil).field("fence", &self.fence).finish_non_exhaustive()
+    }
 }
 
 /// A lease and until when it lives for sure.

@@ -106,7 +106,7 @@ impl World for MemoryHost {
 
 #[cfg(test)]
 mod tests {
-    use super::super::suite;
+    use super::super::tests as suite;
     use super::*;
 
     #[tokio::test]

@@ -7,6 +7,7 @@
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -148,8 +149,10 @@ impl Opener for Tree {
             }
             fs::rename(&self.0, &aside)?;
         }
-        if self.0.exists() {
-            clear(&self.0, "snap.", ".generating")?;
+        // sled would let everybody look into it.
+        match fs::DirBuilder::new().mode(0o700).create(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => clear(&self.0, "snap.", ".generating")?,
         }
         let opened = match self.try_open() {
             // Its snapshot is a summary, and the log it summarises is there.

@@ -133,6 +133,14 @@ impl<G: Ground> Maker<G> {
         Ok(())
     }
 
+    /// Waits until nothing is being made any more.
+    pub(super) async fn finish(&mut self) {
+        if let Some((slot, making)) = self.spare.take() {
+            let made = making.await;
+            tracing::debug!(slot, ?made, "the last spare segment");
+        }
+    }
+
     /// The spare one; made now if there is none, with the reserve given up if there is no space otherwise.
     pub(super) async fn spare(&mut self) -> Result<String, Fault> {
         if let Some((slot, making)) = self.spare.take() {

@@ -1,0 +1,435 @@
+//! What goes wrong, and how it is put right again. Each fault is drawn, takes effect, and ends by itself; what destroys
+//! a log is held within what the group promises to survive: a minority of every set of voters that may count.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use mgmt_consensus::transport::memory::Path;
+use mgmt_consensus::types::RaftId;
+use mgmt_consensus::wire::Role;
+use openraft::AsyncRuntime as _;
+use openraft_rt_sim::SimRuntime;
+
+use crate::host::Host;
+use crate::oracle::history::Nanos;
+use crate::stage::Stage;
+use crate::swarm::{Chance, Fault};
+
+/// Between two faults that destroy something: who was just made a voter may be the next to be destroyed.
+const DESTROY_GAP: Nanos = 10_000_000_000;
+/// A disk is this large.
+pub(crate) const CAPACITY: u64 = 64 << 20;
+
+/// How a fault ends.
+#[derive(Debug)]
+enum Undo {
+    Start(usize),
+    Resume(usize),
+    Cuts(Vec<(usize, usize)>),
+    Path(PathFault),
+    Sync(usize),
+    Capacity(usize),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PathFault {
+    Loss(u32),
+    Delay(Duration),
+    Duplicates(u32),
+}
+
+/// Whoever brings it about.
+pub(crate) struct Nemesis {
+    stage: Stage,
+    chance: Chance,
+    undos: Vec<(Nanos, Undo)>,
+    /// Ids whose log was destroyed.
+    destroyed: BTreeSet<RaftId>,
+    destroyed_last: Option<Nanos>,
+}
+
+impl Nemesis {
+    pub(crate) fn new(stage: Stage, chance: Chance) -> Self {
+        Self { stage, chance, undos: Vec::new(), destroyed: BTreeSet::new(), destroyed_last: None }
+    }
+
+    /// Brings about all the faults of the plan, one after the other, overlapping.
+    pub(crate) async fn be(&mut self) {
+        let plan = self.stage.plan().clone();
+        let mut done = 0;
+        let mut tries = 0;
+        while done < plan.fault_count && tries < plan.fault_count * 4 && !self.stage.is_closed() {
+            tries += 1;
+            let gap = self.chance.millis(10, plan.fault_gap_max.as_millis() as u64);
+            self.wait(gap).await;
+            let fault = self.chance.pick(&plan.faults);
+            if self.strike(fault).await {
+                done += 1;
+                self.stage.book().fault(fault);
+            }
+        }
+    }
+
+    /// Puts everything right.
+    pub(crate) fn heal(&mut self) {
+        self.stage.book().trace().line(None, "all faults end");
+        self.undos.sort_by_key(|(at, _)| *at);
+        for (_, undo) in std::mem::take(&mut self.undos) {
+            self.undo(undo);
+        }
+        let site = self.stage.site();
+        for host in self.stage.all().iter_mut().filter(|host| !host.gone) {
+            host.disk.set_capacity(CAPACITY);
+            host.disk.set_sync_latency(Duration::ZERO, Duration::from_millis(1));
+            match &host.life {
+                None => host.start(site, false),
+                Some(life) => life.pause(false),
+            }
+        }
+        self.apply_network();
+    }
+
+    /// Waits, and ends what ends meanwhile.
+    async fn wait(&mut self, length: Duration) {
+        let until = self.stage.now() + nanos(length);
+        loop {
+            let next = self.undos.iter().map(|(at, _)| *at).min().unwrap_or(Nanos::MAX).min(until);
+            let now = self.stage.now();
+            if next > now {
+                SimRuntime::sleep(Duration::from_nanos(next - now)).await;
+            }
+            let now = self.stage.now();
+            while let Some(at) = self.undos.iter().position(|(at, _)| *at <= now) {
+                let (_, undo) = self.undos.remove(at);
+                self.undo(undo);
+            }
+            if now >= until || self.stage.is_closed() {
+                return;
+            }
+        }
+    }
+
+    fn later(&mut self, undo: Undo) {
+        let most = self.stage.plan().fault_length_max.as_millis() as u64;
+        let at = self.stage.now() + nanos(self.chance.millis(50, most.max(51)));
+        self.undos.push((at, undo));
+    }
+
+    fn undo(&mut self, undo: Undo) {
+        let stage = self.stage.clone();
+        match undo {
+            Undo::Start(host) => {
+                let host = &mut stage.all()[host];
+                if host.life.is_none() && !host.gone {
+                    host.start(stage.site(), false);
+                }
+            }
+            Undo::Resume(host) => {
+                stage.book().trace().line(Some(host), "goes on");
+                if let Some(life) = &stage.all()[host].life {
+                    life.pause(false);
+                }
+            }
+            Undo::Cuts(_) | Undo::Path(_) => self.apply_network(),
+            Undo::Sync(host) => {
+                let most = stage.plan().sync_max;
+                stage.all()[host].disk.set_sync_latency(most / 10, most);
+            }
+            Undo::Capacity(host) => stage.all()[host].disk.set_capacity(CAPACITY),
+        }
+    }
+
+    /// Makes the network as the faults that last want it.
+    fn apply_network(&self) {
+        let (site, plan) = (self.stage.site(), self.stage.plan());
+        let hop = plan.hop;
+        let mut path = Path { delay: hop, jitter: hop, ..Path::default() };
+        let mut cuts = Vec::new();
+        for (_, undo) in &self.undos {
+            match undo {
+                Undo::Cuts(more) => cuts.extend(more.iter().copied()),
+                Undo::Path(PathFault::Loss(loss)) => path.lost_per_million = *loss,
+                Undo::Path(PathFault::Delay(delay)) => path.jitter = *delay,
+                Undo::Path(PathFault::Duplicates(doubled)) => path.doubled_per_million = *doubled,
+                _ => {}
+            }
+        }
+        let peers = site.names().peers.clone();
+        site.network.calm();
+        site.network.set_paths(path);
+        for (from, to) in &cuts {
+            site.network.cut(peers[from], peers[to]);
+        }
+        site.cuts().set(self.stage.now(), &cuts);
+    }
+
+    /// Brings one about. Whether there was anything to do it to.
+    async fn strike(&mut self, fault: Fault) -> bool {
+        match fault {
+            Fault::Crash | Fault::CrashAll => self.crash(fault == Fault::CrashAll),
+            Fault::Pause => self.pause(),
+            Fault::Halves | Fault::OneWay | Fault::LeaderAlone | Fault::Bridge => self.cut(fault),
+            Fault::Loss | Fault::Delay | Fault::Duplicates => self.paths(fault),
+            Fault::SlowSync => self.slow(),
+            Fault::FailedSync | Fault::Full => self.fail(fault),
+            Fault::BitFlip | Fault::LostLog | Fault::LostAll => self.destroy(fault),
+            Fault::OldDisk => self.old_disk(),
+            Fault::Join => self.join(),
+            Fault::Leave => self.leave(),
+            Fault::Resize => self.resize(),
+            Fault::Transfer => self.transfer(),
+            Fault::Purge => self.purge(),
+        }
+    }
+
+    fn say(&self, host: Option<usize>, what: impl std::fmt::Display) {
+        self.stage.book().trace().line(host, format_args!("! {what}"));
+    }
+
+    fn pick(&mut self, wanted: impl Fn(&Host) -> bool) -> Option<usize> {
+        let hosts: Vec<_> =
+            self.stage.all().iter().filter(|host| !host.gone && wanted(host)).map(|host| host.number).collect();
+        if hosts.is_empty() { None } else { Some(self.chance.pick(&hosts)) }
+    }
+
+    fn crash(&mut self, all: bool) -> bool {
+        let running: Vec<usize> =
+            self.stage.all().iter().filter(|host| host.life.is_some()).map(|host| host.number).collect();
+        if running.is_empty() {
+            return false;
+        }
+        let struck = if all { running } else { vec![self.chance.pick(&running)] };
+        // A process that dies leaves what the system has of its writes; a machine that dies does not.
+        let power = self.chance.percent(70);
+        for host in struck {
+            self.kill(host, power);
+            self.later(Undo::Start(host));
+        }
+        true
+    }
+
+    fn kill(&mut self, host: usize, power: bool) {
+        let stage = self.stage.clone();
+        stage.all()[host].kill(stage.site(), power);
+    }
+
+    fn pause(&mut self) -> bool {
+        let Some(host) = self.pick(Host::runs) else { return false };
+        self.say(Some(host), "stands still");
+        if let Some(life) = &self.stage.all()[host].life {
+            life.pause(true);
+        }
+        self.later(Undo::Resume(host));
+        true
+    }
+
+    fn cut(&mut self, fault: Fault) -> bool {
+        let hosts: Vec<usize> = self.stage.all().iter().filter(|host| !host.gone).map(|host| host.number).collect();
+        if hosts.len() < 2 {
+            return false;
+        }
+        let leader = self.leader();
+        let one = self.chance.pick(&hosts);
+        let sides: Vec<bool> = hosts.iter().map(|_| self.chance.percent(50)).collect();
+        let hears = self.chance.percent(50);
+        let mut cuts = Vec::new();
+        for (at, from) in hosts.iter().enumerate() {
+            for (to_at, to) in hosts.iter().enumerate().filter(|(_, to)| *to != from) {
+                let severed = match fault {
+                    Fault::Halves => sides[at] != sides[to_at],
+                    Fault::OneWay if hears => *from == one,
+                    Fault::OneWay => *to == one,
+                    Fault::LeaderAlone => {
+                        let alone = leader.unwrap_or(one);
+                        *from == alone || *to == alone
+                    }
+                    _ => sides[at] != sides[to_at] && *from != one && *to != one,
+                };
+                if severed {
+                    cuts.push((*from, *to));
+                }
+            }
+        }
+        if cuts.is_empty() {
+            return false;
+        }
+        self.say(None, format_args!("{fault:?}: {cuts:?}"));
+        self.later(Undo::Cuts(cuts));
+        self.apply_network();
+        true
+    }
+
+    fn paths(&mut self, fault: Fault) -> bool {
+        let fault = match fault {
+            Fault::Loss => PathFault::Loss(self.chance.between(10_000, 300_000) as u32),
+            Fault::Delay => PathFault::Delay(self.chance.millis(5, 200)),
+            _ => PathFault::Duplicates(self.chance.between(10_000, 300_000) as u32),
+        };
+        self.say(None, format_args!("{fault:?}"));
+        self.later(Undo::Path(fault));
+        self.apply_network();
+        true
+    }
+
+    fn slow(&mut self) -> bool {
+        let Some(host) = self.pick(|_| true) else { return false };
+        let latency = self.chance.pick(&[30, 100, 400, 1_500]);
+        self.say(Some(host), format_args!("syncs take up to {latency} ms"));
+        let disk = self.stage.all()[host].disk.clone();
+        disk.set_sync_latency(Duration::from_millis(latency / 2), Duration::from_millis(latency));
+        self.later(Undo::Sync(host));
+        true
+    }
+
+    /// May this host's log be destroyed? Counts it as destroyed if so.
+    fn spend(&mut self, host: usize) -> bool {
+        let now = self.stage.now();
+        if self.destroyed_last.is_some_and(|last| now < last + DESTROY_GAP) {
+            return false;
+        }
+        let id = self.stage.site().id_of(host);
+        let mut destroyed = self.destroyed.clone();
+        destroyed.extend(id);
+        let voters = self.stage.book().voters();
+        let survives = |set: &BTreeSet<RaftId>| 2 * set.intersection(&destroyed).count() < set.len();
+        if !voters.iter().all(survives) {
+            return false;
+        }
+        self.destroyed = destroyed;
+        self.destroyed_last = Some(now);
+        true
+    }
+
+    fn fail(&mut self, fault: Fault) -> bool {
+        let Some(host) = self.pick(Host::runs) else { return false };
+        if !self.spend(host) {
+            return false;
+        }
+        let disk = self.stage.all()[host].disk.clone();
+        if fault == Fault::Full {
+            self.say(Some(host), "disk full");
+            disk.set_capacity(0);
+            self.later(Undo::Capacity(host));
+        } else {
+            let nth = self.chance.between(0, 12);
+            self.say(Some(host), format_args!("sync {nth} from now fails"));
+            disk.fail_sync(nth);
+        }
+        true
+    }
+
+    fn destroy(&mut self, fault: Fault) -> bool {
+        let Some(host) = self.pick(|_| true) else { return false };
+        if !self.spend(host) {
+            return false;
+        }
+        self.kill(host, true);
+        let disk = {
+            let mut hosts = self.stage.all();
+            let image = hosts[host].disk.image();
+            hosts[host].image = Some((self.stage.site().id_of(host), image));
+            hosts[host].disk.clone()
+        };
+        match fault {
+            Fault::BitFlip => {
+                let flipped = disk.flip_somewhere("journal");
+                self.say(Some(host), format_args!("a bit flips: {flipped:?}"));
+            }
+            Fault::LostLog => {
+                disk.wipe("journal");
+                self.say(Some(host), "the log is lost");
+            }
+            _ => {
+                disk.wipe("");
+                self.say(Some(host), "everything is lost");
+            }
+        }
+        self.later(Undo::Start(host));
+        true
+    }
+
+    /// Puts a disk back as it was when it was destroyed: its id has had no other log since.
+    fn old_disk(&mut self) -> bool {
+        let site = self.stage.site().clone();
+        let other = |host: &Host| host.image.as_ref().is_some_and(|(id, _)| *id != site.id_of(host.number));
+        let Some(host) = self.pick(other) else { return false };
+        if !self.spend(host) {
+            return false;
+        }
+        self.kill(host, true);
+        let mut hosts = self.stage.all();
+        let (_, image) = hosts[host].image.take().expect("it was picked for it");
+        hosts[host].disk.restore(&image);
+        drop(hosts);
+        self.say(Some(host), "an old disk is put back");
+        self.later(Undo::Start(host));
+        true
+    }
+
+    fn join(&mut self) -> bool {
+        let mut hosts = self.stage.all();
+        if hosts.iter().filter(|host| !host.gone).count() >= 8 {
+            return false;
+        }
+        let number = hosts.len();
+        let mut host = Host::new(number, &mut self.chance, CAPACITY);
+        let most = self.stage.plan().sync_max;
+        host.disk.set_sync_latency(most / 10, most);
+        host.start(self.stage.site(), false);
+        hosts.push(host);
+        true
+    }
+
+    fn leave(&mut self) -> bool {
+        if self.stage.all().iter().filter(|host| !host.gone).count() < 2 {
+            return false;
+        }
+        let draining = self.stage.site().names().draining.clone();
+        let Some(host) = self.pick(|host| !draining.contains(&host.number)) else { return false };
+        self.say(Some(host), "is to leave");
+        self.stage.site().names().draining.insert(host);
+        true
+    }
+
+    fn resize(&mut self) -> bool {
+        let ideal = self.chance.pick(&[1, 3, 5, 7]);
+        self.say(None, format_args!("{ideal} masters are wished for"));
+        self.stage.site().set_ideal(ideal);
+        true
+    }
+
+    /// The host that leads, as far as it knows.
+    fn leader(&self) -> Option<usize> {
+        let hosts = self.stage.all();
+        let leads = |host: &&Host| host.replica().is_some_and(|part| part.standing().role == Role::Leader);
+        hosts.iter().find(leads).map(|host| host.number)
+    }
+
+    fn transfer(&mut self) -> bool {
+        let Some(asked) = self.leader().and_then(|host| self.stage.ask(host)) else { return false };
+        let voters: Vec<RaftId> = asked.part.standing().voters().into_iter().flatten().collect();
+        let to = self.chance.pick(&voters);
+        self.say(None, format_args!("{to} is asked to lead"));
+        drop(asked.life.run(async move { asked.part.transfer(to).await }));
+        true
+    }
+
+    fn purge(&mut self) -> bool {
+        let Some(host) = self.pick(Host::runs) else { return false };
+        let Some(asked) = self.stage.ask(host) else { return false };
+        self.say(Some(host), "takes a snapshot and purges");
+        drop(asked.life.run(async move {
+            if asked.part.snapshot().await.is_ok() {
+                SimRuntime::sleep(Duration::from_millis(100)).await;
+                let applied = asked.part.standing().applied.unwrap_or_default();
+                // What it says does not matter: a part that has stopped purges nothing.
+                let _stopped = asked.part.purge(applied).await;
+            }
+        }));
+        true
+    }
+}
+
+fn nanos(time: Duration) -> Nanos {
+    Nanos::try_from(time.as_nanos()).expect("no run lasts for centuries")
+}

@@ -316,3 +316,45 @@ pub(crate) fn lies() -> Vec<Seed> {
     }
     seeds
 }
+
+/// As many of the smallest things as fit: what is read takes the most memory for what came.
+pub(crate) fn dense() -> Vec<Seed> {
+    let many = |count: usize, one: &[u8]| [&(count as u64).to_le_bytes(), one.repeat(count).as_slice()].concat();
+    let append = [&[0; 4], [0; 17].as_slice(), &[0], &many(2000, &[0; 28]), &[0]].concat();
+    let stored = |variant: u32, log_ids: &[u8], rest: &[u8]| [&variant.to_le_bytes(), log_ids, rest].concat();
+    let (sets, voters) = (many(8000, &[0; 8]), (0..8000_u64).flat_map(u64::to_le_bytes).collect::<Vec<_>>());
+    let voters = [&1_u64.to_le_bytes(), &8000_u64.to_le_bytes(), voters.as_slice()].concat();
+    let members: Vec<u8> = (0..1000_u64).flat_map(|id| [&id.to_le_bytes(), [0; 40].as_slice()].concat()).collect();
+    let members = [&0_u64.to_le_bytes(), &1000_u64.to_le_bytes(), members.as_slice()].concat();
+    let request = |body: &[u8]| frame(2, 1, &[[0].as_slice(), &(body.len() as u64).to_le_bytes(), body].concat());
+    let exports = [&9_u32.to_le_bytes(), [0; 8].as_slice(), &many(2000, &[0; 17])].concat();
+    let expired = [&6_u32.to_le_bytes(), many(1000, &[0; 8]).as_slice()].concat();
+    // Deletions of the shortest key.
+    let deletions = many(512, &[&1_u32.to_le_bytes(), 3_u64.to_le_bytes().as_slice(), b"k/a"].concat());
+    let txn = [&3_u32.to_le_bytes(), [0; 8].as_slice(), &deletions, &deletions].concat();
+    let leases =
+        (1..1500_u64).flat_map(|id| [&id.to_le_bytes(), 1_u64.to_le_bytes().as_slice(), b"a", &[9, 0, 0, 0]].concat());
+    let leases = [&2_u32.to_le_bytes(), 1499_u64.to_le_bytes().as_slice(), &leases.collect::<Vec<_>>()].concat();
+    let snapshot = [frame(32, 1, &[0; 28]), frame(32, 1, &leases)].concat();
+    let record = |carried: &[u8]| {
+        let length = u32::try_from(carried.len()).expect("it is short").to_le_bytes();
+        [[2].as_slice(), &[0; 24], &[2], &length, carried].concat()
+    };
+    let ids: Vec<u8> = (0..1024_u64).flat_map(u64::to_le_bytes).collect();
+    let configs =
+        [&8_u32.to_le_bytes(), [&1024_u32.to_le_bytes(), ids.as_slice()].concat().repeat(8).as_slice(), &[0; 4]]
+            .concat();
+    let seed = |target, name: &str, bytes| (target, name.to_owned(), bytes);
+    vec![
+        seed("wire_request", "entries", message(1, &append)),
+        seed("wire_meta", "sets", stored(0, &[0, 0], &sets)),
+        seed("wire_membership", "sets", stored(1, &[0], &sets)),
+        seed("wire_membership", "voters", stored(1, &[0], &voters)),
+        seed("wire_membership", "members", stored(1, &[0], &members)),
+        seed("record", "configs", record(&configs)),
+        seed("store_request", "exports", request(&exports)),
+        seed("store_request", "expired", request(&expired)),
+        seed("store_request", "txn", request(&txn)),
+        seed("store_snapshot", "leases", snapshot),
+    ]
+}

@@ -160,7 +160,7 @@ impl<G: Ground> Shared<G> {
             } else if let Some(place) = state.register.get(index) {
                 (Source::Stored(index, place), usize::try_from(place.bytes).unwrap_or(usize::MAX))
             } else {
-                // Every caller notices what is missing, by the indices.
+                // Nothing is there; whoever reads sees it by the indices.
                 continue;
             };
             bytes += length;

@@ -3,10 +3,14 @@
 use std::borrow::Cow;
 use std::io;
 
+use bytes::Bytes;
+
 use super::OpenError;
 use super::journal::recover::{self, Slots};
+use super::journal::reseal;
+use super::record::{self, Record};
 use crate::identity::Incarnation;
-use crate::types::{LogId, Vote};
+use crate::types::{Entry, LogId, Vote};
 
 /// What a journal amounts to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,4 +66,28 @@ pub fn recover(files: &[Vec<u8>], incarnation: Incarnation) -> Result<Contents, 
         entries: (register.first()..register.end()).filter_map(|i| register.get(i)).map(|place| place.crc).collect(),
         torn: recovered.torn,
     })
+}
+
+/// Makes all checksums of a journal right, so that what lies behind them is looked at.
+pub fn reseal(files: &mut [Vec<u8>], incarnation: Incarnation) {
+    files.iter_mut().for_each(|file| reseal::reseal(file, incarnation));
+}
+
+/// Reads the record at the front and writes it again: how many bytes were read, and what was written. `None` if there
+/// is no record, or it is an entry that carries what cannot be.
+#[must_use]
+pub fn rewritten(bytes: &[u8]) -> Option<(usize, Vec<u8>)> {
+    let (record, taken) = record::decode(bytes).ok()?;
+    let mut into = Vec::new();
+    match record {
+        Record::Append(_) => record::encode_entry(&entry(&bytes[..taken])?, &mut into),
+        record => record::encode(&record, &mut into),
+    }
+    Some((taken, into))
+}
+
+/// Reads an entry that these bytes are.
+#[must_use]
+pub fn entry(bytes: &[u8]) -> Option<Entry> {
+    record::decode_entry(&Bytes::copy_from_slice(bytes)).ok()
 }

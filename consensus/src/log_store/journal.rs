@@ -12,6 +12,8 @@
 
 mod frame;
 pub(crate) mod recover;
+#[cfg(feature = "testing")]
+pub(super) mod reseal;
 mod segment;
 mod slots;
 

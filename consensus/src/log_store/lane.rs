@@ -139,7 +139,7 @@ fn step<G: Ground>(shared: &Shared<G>, index: &dyn Index) -> io::Result<bool> {
         let first = state.register.first();
         state.indexed.end = state.indexed.end.max(first);
         let end = state.indexed.end;
-        let last = state.register.end().min(end + STEP_ENTRIES_MAX);
+        let last = state.register.end().min(end.saturating_add(STEP_ENTRIES_MAX));
         let (mut places, mut bytes) = (Vec::new(), 0);
         for place in (end..last).filter_map(|number| state.register.get(number)) {
             bytes += usize::try_from(place.bytes).unwrap_or(usize::MAX);

@@ -199,7 +199,11 @@ impl<'a> Reader<'a> {
 
     fn log_id(&mut self) -> Result<LogId, Malformed> {
         let leader_id = CommittedLeaderId { term: self.u64()?, node_id: self.u64()? };
-        Ok(LogId { leader_id, index: self.u64()? })
+        // The highest index there is stays free: one is added to indices.
+        match self.u64()? {
+            u64::MAX => Err(Malformed("an index is the last one there is")),
+            index => Ok(LogId { leader_id, index }),
+        }
     }
 
     fn vote(&mut self) -> Result<Vote, Malformed> {

@@ -146,7 +146,13 @@ impl<G: Ground> Shared<G> {
 
     fn sources(&self, range: &Range<u64>, bytes_max: usize) -> (Vec<Source>, u64) {
         let state = self.state();
-        let (start, end) = (range.start.max(state.standing.first()), range.end.min(state.standing.next()));
+        // A log that was empty may begin far later than it could: what lies between is not looked for.
+        let written = Some(state.register.first()).filter(|first| *first < state.register.end());
+        let Some(lowest) = written.into_iter().chain(state.tail.first()).min() else {
+            return (Vec::new(), state.changes);
+        };
+        let start = range.start.max(state.standing.first()).max(lowest);
+        let end = range.end.min(state.standing.next());
         let (mut sources, mut bytes) = (Vec::new(), 0);
         for index in start..end {
             let (source, length) = if let Some((entry, length)) = state.tail.get(index) {
@@ -154,7 +160,7 @@ impl<G: Ground> Shared<G> {
             } else if let Some(place) = state.register.get(index) {
                 (Source::Stored(index, place), usize::try_from(place.bytes).unwrap_or(usize::MAX))
             } else {
-                // A log that was empty may begin later than it could.
+                // Nothing is there; whoever reads sees it by the indices.
                 continue;
             };
             bytes += length;

@@ -14,7 +14,8 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    fn first(&self) -> Option<u64> {
+    /// The lowest index in it.
+    pub(super) fn first(&self) -> Option<u64> {
         self.entries.front().map(|(entry, _)| entry.log_id.index)
     }
 

@@ -120,3 +120,16 @@ pub(super) fn mark(kind: Kind, sequence: u64, seed: u32) -> Vec<u8> {
     seal(&mut frame, kind, sequence, seed);
     frame
 }
+
+/// Makes the checksums of a frame at the front right; how many bytes it takes. `None` if it does not fit.
+#[cfg(feature = "testing")]
+pub(super) fn reseal(bytes: &mut [u8], seed: u32) -> Option<usize> {
+    let head = bytes.get(..HEADER_BYTES)?;
+    let (kind, length) = (Kind::of(word(head, 16))?, usize::try_from(word(head, 0)).ok()?);
+    let payload = bytes.get(HEADER_BYTES..HEADER_BYTES.checked_add(length)?)?;
+    let crc = crc32c::crc32c(payload);
+    bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+    let head = crc32c::crc32c_append(seed, &bytes[..20]);
+    bytes[20..24].copy_from_slice(&head.to_le_bytes());
+    (kind == Kind::Batch).then(|| self::bytes(length))
+}

@@ -39,6 +39,10 @@ pub(crate) trait Slots {
     fn bytes(&mut self, nth: usize, most: usize) -> io::Result<Cow<'_, [u8]>>;
 }
 
+/// Numbers of frames and of segments are below these, or nobody has counted them: one is added to them for ever.
+const SEQUENCE_MAX: u64 = u64::MAX / 2;
+const NUMBER_MAX: u32 = u32::MAX / 2;
+
 /// Where a journal is damaged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file} is damaged at offset {offset}: {why}")]
@@ -126,6 +130,9 @@ pub(crate) fn recover(slots: &mut dyn Slots, incarnation: Incarnation) -> Result
     let last = live.last().expect("a chain has a segment").slot;
     let torn = if mutant::is(Mutant::DamageCutLikeTail) { false } else { judge(slots, &replay, &live, last, end)? };
     replay.complete().map_err(|why| damage(slots, live[0].slot, segment::HEADER_BYTES, why))?;
+    if replay.next > SEQUENCE_MAX {
+        return Err(damage(slots, last, end, format!("frame {} was never reached", replay.next)));
+    }
     let used: Vec<_> = live.iter().map(|live| live.slot).collect();
     let number = |slot: usize| heads[slot].map_or(0, |head| head.number);
     let mut free: Vec<_> = (0..heads.len()).filter(|s| !used.contains(s)).map(|slot| (number(slot), slot)).collect();
@@ -175,6 +182,10 @@ fn heads(slots: &mut dyn Slots, mine: Incarnation) -> Result<Vec<Option<segment:
         }
         let name = slots.names()[slot].clone();
         let size = slots.size(slot).map_err(|error| Unrecoverable::Io(name, error))?;
+        if size < segment::BYTES_MIN {
+            let why = format!("it has {size} bytes, too few for anything");
+            return Err(Damage { file: slots.names()[slot].clone(), offset: size, why }.into());
+        }
         if head.bytes != size || size != known.bytes || u32::try_from(size).is_err() {
             let why = format!("it has {size} bytes and was made with {}", known.bytes);
             return Err(Damage { file: slots.names()[slot].clone(), offset: size, why }.into());
@@ -192,8 +203,8 @@ fn chain(slots: &dyn Slots, heads: &[Option<segment::Header>]) -> Result<Vec<usi
     let Some(&(highest, first)) = used.first() else {
         return Err(damage(slots, 0, 0, "no segment was ever used".to_owned()));
     };
-    if highest == u32::MAX {
-        return Err(damage(slots, first, 12, "its number is the last one there is".to_owned()));
+    if highest > NUMBER_MAX {
+        return Err(damage(slots, first, 12, format!("segment {highest} was never reached")));
     }
     if let Some(twice) = used.windows(2).find(|pair| pair[0].0 == pair[1].0) {
         return Err(damage(slots, twice[0].1, 12, format!("there is another segment {}", twice[0].0)));
@@ -226,7 +237,7 @@ fn judge(
             // Its header arrived. Whatever its payload looks like is only what somebody wanted to be kept.
             torn = true;
             from = end.saturating_add(frame::bytes(head.payload_bytes));
-        } else if head.kind == Kind::Next && head.sequence + 1 == replay.next {
+        } else if head.kind == Kind::Next && head.sequence.checked_add(1) == Some(replay.next) {
             let why = "the log went on in another segment, which is missing".to_owned();
             return Err(Damage { file: names[last].clone(), offset: end as u64, why }.into());
         }
@@ -291,6 +302,10 @@ impl Replay {
                 break;
             }
             let Some((payload, whole)) = head.payload(bytes, at) else { break };
+            let taken = frame::bytes(payload.len());
+            if at + taken + frame::HEADER_BYTES > bytes.len() {
+                return Err((at, "a frame leaves no room for the mark behind it".to_owned()));
+            }
             if !whole && !mutant::is(Mutant::TornTailAccepted) {
                 break;
             }
@@ -298,7 +313,6 @@ impl Replay {
                 Err(_) if !whole => break,
                 result => result.map_err(|why| (at, why))?,
             }
-            let taken = frame::bytes(payload.len());
             self.last_frame = Some((self.slot, at, taken));
             self.next = self.next.checked_add(1).ok_or((at, "its number is the last one there is".to_owned()))?;
             at += taken;

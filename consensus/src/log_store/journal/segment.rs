@@ -19,6 +19,8 @@ use super::FORMAT;
 const MAGIC: &[u8; 8] = b"mgmtjrnl";
 /// The sector of the header: it arrives whole or not at all.
 pub(super) const HEADER_BYTES: usize = 512;
+/// With less there is no room for how things stand, a vote and a mark, and whoever writes relies on that.
+pub(super) const BYTES_MIN: u64 = 1024;
 
 /// What the header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,5 @@
+//! See `store::key`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| targets::store::key(bytes));

@@ -1,0 +1,5 @@
+//! See `store::request`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| targets::store::request(bytes));

@@ -287,9 +287,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
     async fn ask_leader(&self, id: RaftId, leader: &Member, request: &Request, deadline: Duration) -> Answer {
         match self.0.shared.ask((id, leader.peer), Lane::Client, request, deadline).await {
             Ok(answer) => answer,
-            Err(AskError::Call(error @ (CallError::TooLarge(_) | CallError::Closed))) => {
-                Answer::Refused { why: error.to_string() }
-            }
+            Err(AskError::Call(error @ CallError::TooLarge(_))) => Answer::Refused { why: error.to_string() },
             Err(AskError::Wire(error)) => Answer::Refused { why: error.to_string() },
             Err(error @ AskError::Mismatch(_)) => Answer::Unavailable { why: error.to_string() },
             Err(error) => Answer::Unknown { why: error.to_string() },

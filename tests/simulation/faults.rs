@@ -387,10 +387,11 @@ impl Nemesis {
     }
 
     fn leave(&mut self) -> bool {
-        if self.stage.all().iter().filter(|host| !host.gone).count() < 2 {
+        let draining = self.stage.site().names().draining.clone();
+        let stay = |host: &&Host| !host.gone && !draining.contains(&host.number);
+        if self.stage.all().iter().filter(stay).count() < 2 {
             return false;
         }
-        let draining = self.stage.site().names().draining.clone();
         let Some(host) = self.pick(|host| !draining.contains(&host.number)) else { return false };
         self.say(Some(host), "is to leave");
         self.stage.site().names().draining.insert(host);

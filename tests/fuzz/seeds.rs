@@ -217,7 +217,6 @@ fn snapshot_files() -> Vec<Seed> {
     let meta = SnapshotMeta {
         last_log_id: Some(last),
         last_membership: StoredMembership::new(Some(log_id(1, 3)), membership()),
-        ..SnapshotMeta::default()
     };
     let pieces =
         [vec![], vec![Bytes::from_static(b"one")], frozen(&machine(10)), vec![vec![1; 500].into(), vec![2].into()]];

@@ -19,7 +19,7 @@ use openraft::{AsyncRuntime, Instant as _, Raft, ReadPolicy};
 use crate::applier::{Applier, RestoreError};
 use crate::clerk::Clerk;
 use crate::ground::Ground;
-use crate::identity::Identity;
+use crate::identity::{Identity, PeerId};
 use crate::log_store::LogStore;
 use crate::machine::Machine;
 use crate::network::{AskError, Links, Shared};
@@ -34,6 +34,8 @@ pub use standing::Standing;
 
 /// Between two attempts while there is no leader.
 const RETRY: Duration = Duration::from_millis(20);
+/// How long an answer is waited for by who asks whether he is still a member.
+const KNOCK: Duration = Duration::from_millis(500);
 /// Between two looks at what needs no hurry.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
@@ -64,6 +66,8 @@ struct Inner<G: Ground, M: Machine> {
     commands: Arc<AtomicU64>,
     stopping: AtomicBool,
     fault: Mutex<Option<String>>,
+    /// When a leader was heard last, by [`Replica::now_ms`].
+    heard_ms: AtomicU64,
 }
 
 /// Why a replica does not start. It must not go on under its id.
@@ -147,6 +151,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
             commands,
             stopping: AtomicBool::new(false),
             fault: Mutex::new(None),
+            heard_ms: AtomicU64::new(0),
         }));
         drop(Runtime::<G>::spawn(inbox::serve(replica.clone())));
         drop(Runtime::<G>::spawn(housekeep(replica.clone())));
@@ -348,6 +353,30 @@ impl<G: Ground, M: Machine> Replica<G, M> {
             Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)))) => not_here(&forward).into(),
             Ok(Err(error)) => Answer::Unavailable { why: error.to_string() },
             Err(_) => Answer::Unavailable { why: "no quorum has answered".to_owned() },
+        }
+    }
+
+    /// How long it has heard no leader, and does not lead.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        if self.leader().is_some_and(|(id, _)| id == self.id()) {
+            return Duration::ZERO;
+        }
+        let heard_ms = self.0.heard_ms.load(std::sync::atomic::Ordering::Relaxed);
+        Duration::from_millis(self.now_ms().saturating_sub(heard_ms))
+    }
+
+    /// Asks these whether it is still a member, for when nobody has been heard for long: who was removed while he was
+    /// away, or was put back from an old disk, is told nothing, and may know nobody who is still there. The answer shows
+    /// in [`Standing::removed`].
+    pub async fn knock(&self, seeds: &[PeerId]) {
+        for peer in seeds.iter().filter(|peer| **peer != self.0.identity.peer) {
+            let answer = self.0.shared.ask((NOBODY, *peer), Lane::Client, &Request::Standing, KNOCK).await;
+            let Ok(Answer::Standing(standing)) = answer else { continue };
+            let to = (standing.raft_id, *peer);
+            if let Err(error) = self.0.shared.ask(to, Lane::Client, &Request::ReadIndex, KNOCK).await {
+                tracing::debug!(%error, %peer, "knocked");
+            }
         }
     }
 

@@ -57,12 +57,16 @@ impl Client {
 
     /// Does this and that until it is told to stop.
     pub(crate) async fn be(mut self) {
-        let pause_max = self.chance.pick(&[150, 400, 1_000]);
         self.stage.client(true);
+        let (mut done, mut pause_max) = (0, self.stage.plan().pause_max);
         while !self.stage.is_over() {
             let mix = self.stage.plan().mix.clone();
             self.act(&mix).await;
-            let pause = self.chance.millis(1, pause_max);
+            done += 1;
+            if done == self.stage.plan().hurry {
+                pause_max = pause_max.max(Duration::from_millis(500));
+            }
+            let pause = self.chance.millis(1, pause_max.as_millis() as u64);
             SimRuntime::sleep(pause).await;
         }
         self.stage.client(false);

@@ -34,6 +34,8 @@ enum Undo {
     Path(PathFault),
     Sync(usize),
     Capacity(usize),
+    /// Not an end: what comes next.
+    Then(Fault),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +70,7 @@ impl Nemesis {
             let gap = self.chance.millis(10, plan.fault_gap_max.as_millis() as u64);
             self.wait(gap).await;
             let fault = self.chance.pick(&plan.faults);
-            if self.strike(fault).await {
+            if self.strike(fault) {
                 done += 1;
                 self.stage.book().fault(fault);
             }
@@ -78,6 +80,7 @@ impl Nemesis {
     /// Puts everything right.
     pub(crate) fn heal(&mut self) {
         self.stage.book().trace().line(None, "all faults end");
+        self.undos.retain(|(_, undo)| !matches!(undo, Undo::Then(_)));
         self.undos.sort_by_key(|(at, _)| *at);
         for (_, undo) in std::mem::take(&mut self.undos) {
             self.undo(undo);
@@ -141,6 +144,9 @@ impl Nemesis {
                 stage.all()[host].disk.set_sync_latency(most / 10, most);
             }
             Undo::Capacity(host) => stage.all()[host].disk.set_capacity(CAPACITY),
+            Undo::Then(fault) => {
+                self.strike(fault);
+            }
         }
     }
 
@@ -169,7 +175,7 @@ impl Nemesis {
     }
 
     /// Brings one about. Whether there was anything to do it to.
-    async fn strike(&mut self, fault: Fault) -> bool {
+    fn strike(&mut self, fault: Fault) -> bool {
         match fault {
             Fault::Crash | Fault::CrashAll => self.crash(fault == Fault::CrashAll),
             Fault::Pause => self.pause(),
@@ -182,6 +188,7 @@ impl Nemesis {
             Fault::Join => self.join(),
             Fault::Leave => self.leave(),
             Fault::Resize => self.resize(),
+            Fault::Exodus => self.exodus(),
             Fault::Transfer => self.transfer(),
             Fault::Purge => self.purge(),
         }
@@ -393,8 +400,38 @@ impl Nemesis {
             return false;
         }
         let Some(host) = self.pick(|host| !draining.contains(&host.number)) else { return false };
+        // A sole voter that leaves hands over to one learner: if that is the one that was destroyed a moment ago, and is
+        // still taken for alive, nothing can be done any more.
+        let lately = self.destroyed_last.is_some_and(|last| self.stage.now() < last + DESTROY_GAP);
+        if lately && self.stage.book().voters().iter().any(|set| set.len() == 1) {
+            return false;
+        }
         self.say(Some(host), "is to leave");
         self.stage.site().names().draining.insert(host);
+        true
+    }
+
+    /// As many masters as may be are away, and then fewer are wished for, or one more is to go: who is away must not be
+    /// who stays.
+    fn exodus(&mut self) -> bool {
+        let Some(leader) = self.leader() else { return false };
+        let Some(asked) = self.stage.ask(leader) else { return false };
+        let voters = asked.part.standing().voters();
+        let [voters] = &voters[..] else { return false };
+        let mut others: Vec<usize> =
+            voters.iter().filter_map(|id| self.stage.site().host_with(*id)).filter(|host| *host != leader).collect();
+        for _ in 0..voters.len().saturating_sub(1) / 2 {
+            if others.is_empty() {
+                break;
+            }
+            let host = others.swap_remove(self.chance.below(others.len()));
+            self.kill(host, true);
+            let at = self.stage.now() + nanos(self.chance.millis(4_000, 7_000));
+            self.undos.push((at, Undo::Start(host)));
+        }
+        let next = self.chance.pick(&[Fault::Leave, Fault::Resize, Fault::Resize]);
+        let at = self.stage.now() + nanos(self.chance.millis(1_400, 2_900));
+        self.undos.push((at, Undo::Then(next)));
         true
     }
 

@@ -40,6 +40,8 @@ const SEGMENT_BYTES: u64 = 64 << 10;
 const RESERVE_BYTES: u64 = 64 << 10;
 /// Between two looks at itself, and before it tries to come up again.
 const RETRY: Duration = Duration::from_millis(100);
+/// How long a member hears no leader before it asks whether it is one.
+const PATIENCE_OF_MEMBERS: Duration = Duration::from_secs(5);
 /// How long it asks to be let in before it says that nobody has.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -129,6 +131,11 @@ impl Site {
         let lately = |since: Nanos| now.saturating_sub(since) < ALIVE_GRACE;
         let reached = |host: usize| cuts.since(from, host).is_none_or(lately);
         seen.iter().filter(|(_, (host, at))| lately(*at) && reached(*host)).map(|(id, _)| *id).collect()
+    }
+
+    /// The host on which the part with this id runs.
+    pub(crate) fn host_with(&self, id: RaftId) -> Option<usize> {
+        self.parts().get(&id).map(|(host, _)| *host)
     }
 
     fn last_of(&self, id: RaftId) -> Option<u64> {
@@ -337,6 +344,10 @@ impl Process {
             }
             if standing.removed {
                 break "removed".to_owned();
+            }
+            if replica.silence() > PATIENCE_OF_MEMBERS {
+                let seeds: Vec<PeerId> = self.site.names().peers.values().copied().collect();
+                replica.knock(&seeds).await;
             }
         };
         self.say(format_args!("stops as {id}: {why}"));

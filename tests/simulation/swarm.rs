@@ -97,6 +97,8 @@ pub(crate) enum Fault {
     Leave,
     /// The ideal number of masters is changed.
     Resize,
+    /// Masters are away, and then fewer are wished for.
+    Exodus,
     /// The leader hands over.
     Transfer,
     /// A snapshot is made and the log is purged.
@@ -105,7 +107,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::Crash,
         Self::CrashAll,
         Self::Pause,
@@ -126,6 +128,7 @@ impl Fault {
         Self::Join,
         Self::Leave,
         Self::Resize,
+        Self::Exodus,
         Self::Transfer,
         Self::Purge,
     ];
@@ -187,6 +190,9 @@ pub(crate) struct Plan {
     pub(crate) snapshot_entries: u64,
     /// Entries kept behind a snapshot.
     pub(crate) kept_entries: u64,
+    /// Between two operations of a client, at most; and how many it does at that pace before it slows down.
+    pub(crate) pause_max: Duration,
+    pub(crate) hurry: usize,
     /// Bytes of values, at most.
     pub(crate) value_bytes_max: usize,
     /// Events that the store remembers.
@@ -235,6 +241,8 @@ impl Plan {
             sync_max: Duration::from_micros(chance.pick(&[100, 1_000, 5_000, 20_000])),
             snapshot_entries: chance.pick(&[20, 60, 200, 5_000]),
             kept_entries: chance.pick(&[0, 5, 50, 1_000]),
+            pause_max: Duration::from_millis(chance.pick(&[4, 40, 150, 400, 1_000])),
+            hurry: 150 + chance.below(300),
             value_bytes_max: chance.pick(&[8, 64, 600, 6_000]),
             history_events: chance.pick(&[16, 100, 65_536]),
         }

@@ -150,7 +150,9 @@ impl<G: Ground, M: Machine> Replica<G, M> {
     async fn append(&self, append: Append) -> Option<Appended> {
         let Append { vote, prev, entries, commit } = append;
         let request = AppendEntriesRequest { vote, prev_log_id: prev, entries, leader_commit: commit };
-        Some(match self.0.raft.append_entries(request).await.ok()? {
+        let answer = self.0.raft.append_entries(request).await.ok()?;
+        self.0.heard_ms.store(self.now_ms(), std::sync::atomic::Ordering::Relaxed);
+        Some(match answer {
             AppendEntriesResponse::Success => Appended::All,
             AppendEntriesResponse::PartialSuccess(last) => Appended::Until(last),
             AppendEntriesResponse::Conflict => Appended::Conflict,

@@ -22,6 +22,10 @@ use crate::swarm::{Chance, Fault};
 
 /// Between two faults that destroy something: who was just made a voter may be the next to be destroyed.
 const DESTROY_GAP: Nanos = 10_000_000_000;
+/// A sync that is to fail fails within this time, or not at all.
+const DISARM: Nanos = 2_000_000_000;
+/// More syncs than there will be.
+const NEVER: u64 = 1 << 40;
 /// A disk is this large.
 pub(crate) const CAPACITY: u64 = 64 << 20;
 
@@ -34,8 +38,12 @@ enum Undo {
     Path(PathFault),
     Sync(usize),
     Capacity(usize),
-    /// Not an end: what comes next.
-    Then(Fault),
+    /// A sync that has not failed yet does not.
+    Disarm(usize),
+    /// Not an end: somebody leaves.
+    Leave,
+    /// Not an end: so many masters are wished for.
+    Wish(usize),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +88,7 @@ impl Nemesis {
     /// Puts everything right.
     pub(crate) fn heal(&mut self) {
         self.stage.book().trace().line(None, "all faults end");
-        self.undos.retain(|(_, undo)| !matches!(undo, Undo::Then(_)));
+        self.undos.retain(|(_, undo)| !matches!(undo, Undo::Leave | Undo::Wish(_)));
         self.undos.sort_by_key(|(at, _)| *at);
         for (_, undo) in std::mem::take(&mut self.undos) {
             self.undo(undo);
@@ -144,9 +152,9 @@ impl Nemesis {
                 stage.all()[host].disk.set_sync_latency(most / 10, most);
             }
             Undo::Capacity(host) => stage.all()[host].disk.set_capacity(CAPACITY),
-            Undo::Then(fault) => {
-                self.strike(fault);
-            }
+            Undo::Disarm(host) => stage.all()[host].disk.fail_sync(NEVER),
+            Undo::Leave => drop(self.leave()),
+            Undo::Wish(ideal) => self.wish(ideal),
         }
     }
 
@@ -296,13 +304,15 @@ impl Nemesis {
     /// May this host's log be destroyed? Counts it as destroyed if so.
     fn spend(&mut self, host: usize) -> bool {
         let now = self.stage.now();
-        if self.destroyed_last.is_some_and(|last| now < last + DESTROY_GAP) {
+        let voters = self.stage.book().voters();
+        let site = self.stage.site();
+        let shrinks = !site.names().draining.is_empty() || voters.iter().any(|set| set.len() > site.ideal());
+        if !self.is_settled() || shrinks {
             return false;
         }
         let id = self.stage.site().id_of(host);
         let mut destroyed = self.destroyed.clone();
         destroyed.extend(id);
-        let voters = self.stage.book().voters();
         let survives = |set: &BTreeSet<RaftId>| 2 * set.intersection(&destroyed).count() < set.len();
         if voters.is_empty() || !voters.iter().all(survives) {
             return false;
@@ -324,9 +334,10 @@ impl Nemesis {
             disk.set_capacity(CAPACITY - disk.boot().free().expect("it is there"));
             self.later(Undo::Capacity(host));
         } else {
-            let nth = self.chance.between(0, 12);
+            let nth = self.chance.between(0, 6);
             self.say(Some(host), format_args!("sync {nth} from now fails"));
             disk.fail_sync(nth);
+            self.undos.push((self.stage.now() + DISARM, Undo::Disarm(host)));
         }
         true
     }
@@ -394,18 +405,15 @@ impl Nemesis {
     }
 
     fn leave(&mut self) -> bool {
+        if !self.is_settled() {
+            return false;
+        }
         let draining = self.stage.site().names().draining.clone();
         let stay = |host: &&Host| !host.gone && !draining.contains(&host.number);
         if self.stage.all().iter().filter(stay).count() < 2 {
             return false;
         }
         let Some(host) = self.pick(|host| !draining.contains(&host.number)) else { return false };
-        // A sole voter that leaves hands over to one learner: if that is the one that was destroyed a moment ago, and is
-        // still taken for alive, nothing can be done any more.
-        let lately = self.destroyed_last.is_some_and(|last| self.stage.now() < last + DESTROY_GAP);
-        if lately && self.stage.book().voters().iter().any(|set| set.len() == 1) {
-            return false;
-        }
         self.say(Some(host), "is to leave");
         self.stage.site().names().draining.insert(host);
         true
@@ -414,7 +422,7 @@ impl Nemesis {
     /// As many masters as may be are away, and then fewer are wished for, or one more is to go: who is away must not be
     /// who stays.
     fn exodus(&mut self) -> bool {
-        let Some(leader) = self.leader() else { return false };
+        let Some(leader) = self.leader().filter(|_| self.is_settled()) else { return false };
         let Some(asked) = self.stage.ask(leader) else { return false };
         let voters = asked.part.standing().voters();
         let [voters] = &voters[..] else { return false };
@@ -429,17 +437,30 @@ impl Nemesis {
             let at = self.stage.now() + nanos(self.chance.millis(4_000, 7_000));
             self.undos.push((at, Undo::Start(host)));
         }
-        let next = self.chance.pick(&[Fault::Leave, Fault::Resize, Fault::Resize]);
         let at = self.stage.now() + nanos(self.chance.millis(1_400, 2_900));
-        self.undos.push((at, Undo::Then(next)));
+        let fewer = self.chance.percent(80);
+        self.undos.push((at, if fewer { Undo::Wish(voters.len().saturating_sub(2).max(1)) } else { Undo::Leave }));
         true
     }
 
     fn resize(&mut self) -> bool {
+        if !self.is_settled() {
+            return false;
+        }
         let ideal = self.chance.pick(&[1, 3, 5, 7]);
+        self.wish(ideal);
+        true
+    }
+
+    fn wish(&self, ideal: usize) {
         self.say(None, format_args!("{ideal} masters are wished for"));
         self.stage.site().set_ideal(ideal);
-        true
+    }
+
+    /// Whether the last destruction is known to everybody by now. Before that masters are not made fewer: one that was
+    /// destroyed and is still taken for alive could be who stays, or who takes the place of the only one.
+    fn is_settled(&self) -> bool {
+        self.destroyed_last.is_none_or(|last| self.stage.now() >= last + DESTROY_GAP)
     }
 
     /// The host that leads, as far as it knows.

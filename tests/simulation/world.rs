@@ -82,7 +82,7 @@ fn policy() -> Policy {
         stable_ms: 1_500,
         pause_ms: 700,
         failed_ms: 3_000,
-        down_ms: 1_500,
+        down_ms: 5_000,
         learner_dead_ms: 8_000,
         removal_apart_ms: 1_000,
         shrink_ms: 60_000,

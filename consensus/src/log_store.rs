@@ -1,6 +1,6 @@
 //! The replicated log on this host's disk: what was acknowledged is there after any crash, or it is refused.
 //!
-//! In front is the [`journal`]; one writer puts a batch into it with one sync and then tells whoever waits. Behind it an
+//! In front is the journal; one writer puts a batch into it with one sync and then tells whoever waits. Behind it an
 //! [`index`] that nothing depends on. A tail in memory feeds replication. What a failed write or sync has left, nobody
 //! knows: after the first one this log is done with, and its [`Fault`] says why.
 

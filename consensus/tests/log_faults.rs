@@ -353,3 +353,46 @@ fn a_log_that_is_stopped_takes_nothing_more() {
         assert_eq!(log.read_committed().await.unwrap(), Some(log_id(1, 0)), "what could wait was written at the end");
     });
 }
+
+/// A command that holds the head of a frame with a high number, as whoever knows the format and the incarnation could
+/// write it: at each alignment, under any salt that is not the segment's own.
+fn forged(salt: u64) -> Vec<u8> {
+    let mut head = Vec::new();
+    head.extend([0; 8]);
+    head.extend((1_u64 << 40).to_le_bytes());
+    head.extend([b'B', 0, 0, 0]);
+    head.extend(salt.to_le_bytes());
+    let seed = mgmt_consensus::wire::checksum(&ME.0.to_le_bytes());
+    head.extend(mgmt_consensus::wire::checksum_on(seed, &head).to_le_bytes());
+    let mut command = Vec::new();
+    for shift in 0..8 {
+        while command.len() % 8 != shift {
+            command.push(0);
+        }
+        command.extend(&head);
+    }
+    command
+}
+
+#[test]
+fn what_is_kept_cannot_be_taken_for_what_was_written_later() {
+    run(1, async {
+        for count in 30..90 {
+            let disk = disk(count);
+            let mut log = create(&disk).await;
+            for index in 0..count {
+                // Segments are used again, and what was in them lies behind the end of the log.
+                let command = if index % 2 == 0 { forged(index) } else { vec![7; 3000] };
+                append(&log, vec![entry(1, index, command)]).await.unwrap();
+                if index > 3 {
+                    log.purge(log_id(1, index - 3)).await.unwrap();
+                }
+            }
+            log.stop().await.unwrap();
+            drop(log);
+            let log = open(&disk).await.unwrap();
+            assert_eq!(last(&log).await, Some(log_id(1, count - 1)));
+            log.stop().await.unwrap();
+        }
+    });
+}

@@ -92,8 +92,8 @@ async fn goes_on(disk: &Memory, segment_bytes: u64, contents: &Contents) {
     drop(log);
     let mut log = match LogStore::<Simulated>::open(disk.clone(), ME, options(segment_bytes)).await {
         Ok(log) => log,
-        // A known gap: what was torn, or is left of an earlier use, may hold a frame's header that somebody forged
-        // and put into a command; it is taken for one that was written later.
+        // What is given may hold frames of later numbers behind its end, under the salt of the segment that is written
+        // on. Nobody else knows that salt.
         Err(OpenError::Damaged(damage)) if damage.why.ends_with("was written later") => return,
         Err(error) => panic!("it recovered before and does not now: {error}"),
     };

@@ -21,6 +21,9 @@ pub(crate) struct Book {
     inner: Arc<Mutex<Inner>>,
 }
 
+/// Who wrote a membership, and its sets of voters.
+type Stored = ((Term, u64), Vec<BTreeSet<u64>>);
+
 #[derive(Default)]
 struct Inner {
     invariants: Invariants,
@@ -29,7 +32,7 @@ struct Inner {
     operations: Vec<Operation>,
     watchers: Vec<Watcher>,
     /// Who votes, as it stands in the log.
-    memberships: BTreeMap<Index, ((Term, u64), Vec<BTreeSet<u64>>)>,
+    memberships: BTreeMap<Index, Stored>,
     /// Who wrote what stands in the log, as far as it was sent to anybody.
     written: BTreeMap<Index, (Term, u64)>,
     broken: Option<Violation>,

@@ -223,7 +223,7 @@ fn mutants(from: u64, limit: u64, only: Option<Mutant>) -> bool {
     });
     let mut caught = caught.into_inner().expect("pushed to only");
     caught.sort_by_key(|(mutant, _)| *mutant);
-    println!("\n{:<26} {:>5}  {}", "mutant", "seeds", "caught by");
+    println!("\n{:<26} {:>5}  caught by", "mutant", "seeds");
     for (mutant, catch) in &caught {
         match catch {
             Some((seed, broken)) => println!("{:<26} {:>5}  {}", format!("{mutant:?}"), seed - from + 1, broken.law),

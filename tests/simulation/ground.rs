@@ -85,7 +85,7 @@ impl Machine for Recorded {
         self.book.applied(index, command, &outcome);
         self.book.trace().line(Some(host), format_args!("applied {index} {entry:016x} {said:016x}"));
         self.book.see(&Sighting::Applied { host, life, index, entry, outcome: said });
-        if index % STATE_EVERY == 0 {
+        if index.is_multiple_of(STATE_EVERY) {
             self.compare();
         }
         Ok(outcome)

@@ -52,7 +52,7 @@ struct Older {
 /// A journal, as its one writer holds it.
 pub(super) struct Journal<G: Ground> {
     maker: Maker<G>,
-    seed: u32,
+    key: frame::Key,
     segments: Segments<G>,
     file: Arc<<G::Disk as Disk>::File>,
     current: Older,
@@ -152,7 +152,7 @@ impl<G: Ground> Journal<G> {
         let current = older.pop_back().expect("a chain has a segment");
         let journal = Self {
             maker: Maker::new(disk.clone(), incarnation, recovered.segment_bytes),
-            seed: frame::seed(incarnation),
+            key: recovered.key,
             file: Arc::clone(&by_number[&current.number]),
             segments: Arc::new(Mutex::new(by_number)),
             current,
@@ -188,7 +188,7 @@ impl<G: Ground> Journal<G> {
         }
         let put = Put { segment: self.current.number, offset: self.offset + self.frame.len() };
         self.frame.extend_from_slice(payload);
-        frame::seal(&mut self.frame, Kind::Batch, self.sequence, self.seed);
+        frame::seal(&mut self.frame, Kind::Batch, self.sequence, self.key);
         assert!(self.offset + self.frame.len() + frame::HEADER_BYTES <= self.end(), "batches are limited by segments");
         for record in records {
             self.standing.apply(record).map_err(|impossible| Fault::invariant(&impossible))?;
@@ -212,7 +212,7 @@ impl<G: Ground> Journal<G> {
     /// Says, where the next frame will be, that the last one is durable. It is, and there is nothing else to do.
     pub(super) fn mark(&mut self) -> Result<(), Fault> {
         let Some(last) = self.sequence.checked_sub(1) else { return Ok(()) };
-        let mark = frame::mark(Kind::Synced, last, self.seed);
+        let mark = frame::mark(Kind::Synced, last, self.key);
         self.file.write_at(&mark, self.offset as u64).map_err(self.fault("write"))
     }
 
@@ -243,7 +243,7 @@ impl<G: Ground> Journal<G> {
         file.write_at(&header.encode(), 0).map_err(failed("write"))?;
         file.sync().await.map_err(failed("sync"))?;
         if let Some(last) = self.sequence.checked_sub(1) {
-            let mark = frame::mark(Kind::Next, last, self.seed);
+            let mark = frame::mark(Kind::Next, last, self.key);
             self.file.write_at(&mark, self.offset as u64).map_err(self.fault("write"))?;
         }
         self.lock().insert(self.next_number, Arc::clone(&file));
@@ -251,6 +251,7 @@ impl<G: Ground> Journal<G> {
         self.older.push_back(std::mem::replace(&mut self.current, current));
         self.file = file;
         self.offset = segment::HEADER_BYTES;
+        self.key = header.key();
         self.next_number = self.next_number.checked_add(1).expect("segments are numbered for a thousand years");
         if self.free.is_empty() {
             self.maker.begin_spare()?;

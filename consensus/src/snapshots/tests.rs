@@ -1,7 +1,6 @@
 //! Files that are cut, changed, left behind, received in pieces.
 
 use std::future::Future;
-use std::time::Duration;
 
 use openraft::AsyncRuntime;
 use openraft::vote::RaftLeaderId as _;
@@ -10,50 +9,8 @@ use openraft_rt_sim::SimRuntime;
 use super::*;
 use crate::disk::simulated::SimulatedDisk;
 use crate::identity::{Incarnation, PeerId};
-use crate::transport::{CallError, Incoming as Message, Lane, Reply, Transport};
+use crate::testing::Simulated;
 use crate::types::{CommittedLeaderId, Member, Membership, StoredMembership};
-
-/// A place without a network.
-struct Alone;
-
-#[derive(Debug, Clone)]
-struct Nowhere;
-
-impl Reply for Nowhere {
-    fn send(self, _: Bytes) {}
-}
-
-impl Transport for Nowhere {
-    type Reply = Self;
-
-    fn me(&self) -> PeerId {
-        PeerId(0)
-    }
-
-    async fn call(&self, to: PeerId, _: Lane, _: Bytes, _: Duration) -> Result<Bytes, CallError> {
-        Err(CallError::Unreachable(to))
-    }
-
-    async fn accept(&self) -> Option<Message<Self>> {
-        None
-    }
-
-    fn close(&self) {}
-}
-
-impl Ground for Alone {
-    type Runtime = SimRuntime;
-    type Disk = SimulatedDisk<SimRuntime>;
-    type Transport = Nowhere;
-
-    fn aside<F>(_: &'static str, work: F) -> impl Future<Output = Option<F::Output>> + Send + 'static
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        async move { Some(work.await) }
-    }
-}
 
 fn log_id(index: u64) -> LogId {
     LogId::new(CommittedLeaderId::new(3, 1), index)
@@ -89,12 +46,13 @@ fn disk() -> SimulatedDisk<SimRuntime> {
 }
 
 async fn written(disk: &SimulatedDisk<SimRuntime>, index: u64) -> Snapshot<SimulatedDisk<SimRuntime>> {
-    Snapshots::<Alone>::new(disk.clone()).write(meta(index), Pieces(pieces())).await.unwrap()
+    Snapshots::<Simulated>::new(disk.clone()).write(meta(index), Pieces(pieces())).await.unwrap()
 }
 
 fn newest(disk: &SimulatedDisk<SimRuntime>, purged: Option<u64>) -> Result<Option<u64>, String> {
     let purged = purged.map(log_id);
-    let newest = Snapshots::<Alone>::new(disk.clone()).newest(purged.as_ref()).map_err(|error| error.to_string())?;
+    let newest =
+        Snapshots::<Simulated>::new(disk.clone()).newest(purged.as_ref()).map_err(|error| error.to_string())?;
     Ok(newest.map(|snapshot| {
         let read: Vec<_> = snapshot.chunks().collect::<Result<_, _>>().unwrap();
         assert_eq!(read, pieces());
@@ -172,7 +130,7 @@ fn a_damaged_one_is_passed_over_as_long_as_the_log_reaches_back() {
 }
 
 /// Receives all of `sent` from where it is, in pieces of this size, of which some come twice or too early.
-fn feed(incoming: &mut Incoming<Alone>, sent: &Snapshot<SimulatedDisk<SimRuntime>>, size: usize) -> Arrived {
+fn feed(incoming: &mut Incoming<Simulated>, sent: &Snapshot<SimulatedDisk<SimRuntime>>, size: usize) -> Arrived {
     let mut arrived = Arrived::GoOn(incoming.have());
     while let Arrived::GoOn(offset) = arrived {
         let piece = sent.piece(offset, size).unwrap();
@@ -188,7 +146,7 @@ fn one_that_comes_in_pieces_is_the_same_and_survives_a_crash() {
         let (from, to) = (disk(), disk());
         let sent = written(&from, 10).await;
         for size in [1, 7, 300, 1 << 20] {
-            let snapshots = Snapshots::<Alone>::new(to.clone());
+            let snapshots = Snapshots::<Simulated>::new(to.clone());
             let mut incoming = Incoming::begin(&snapshots, meta(10), sent.bytes(), sent.bytes()).unwrap();
             assert!(incoming.is(&meta(10), sent.bytes()) && !incoming.is(&meta(11), sent.bytes()));
             assert_eq!(feed(&mut incoming, &sent, size), Arrived::Complete);
@@ -205,7 +163,7 @@ fn one_that_is_not_what_it_claims_is_refused_and_leaves_nothing() {
     run(async {
         let (from, to) = (disk(), disk());
         let sent = written(&from, 10).await;
-        let snapshots = Snapshots::<Alone>::new(to.clone());
+        let snapshots = Snapshots::<Simulated>::new(to.clone());
         let mut incoming = Incoming::begin(&snapshots, meta(11), sent.bytes(), 1 << 20).unwrap();
         feed(&mut incoming, &sent, 64);
         let error = incoming.finish().await.unwrap_err();

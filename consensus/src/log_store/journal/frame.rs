@@ -6,17 +6,22 @@
 //! 8   u64  sequence: one more than that of the frame before, for ever
 //! 16  u32  kind: 'B', a batch; 'S', a mark: frame `sequence` is on the medium;
 //!          'N', a mark that says so too, and that the log goes on in the next segment
-//! 20  u32  CRC32C of the incarnation and of the 20 bytes above
-//! 24       payload, and zeros up to a multiple of 8
+//! 20  u64  salt of this use of the segment
+//! 28  u32  CRC32C of the incarnation and of the 28 bytes above
+//! 32       payload, and zeros up to a multiple of 8
 //! ```
 //!
 //! All numbers are little endian. The header's CRC covers the payload's, so both together cover everything. The
-//! incarnation is part of it so that nothing another log has written is ever taken for ours.
+//! incarnation is part of it so that nothing another log has written is ever taken for ours. The salt is drawn for each
+//! use of a segment and leaves this host never, so that nothing a member wants to be kept can look like a frame: what
+//! it holds lies in segments that are used again, and what looks like a later frame there is damage.
 
 use crate::identity::Incarnation;
 
 /// Bytes before the payload; also the size of a mark.
-pub(super) const HEADER_BYTES: usize = 24;
+pub(super) const HEADER_BYTES: usize = 32;
+/// What the checksum of the header covers.
+const CHECKED_BYTES: usize = 28;
 /// Frames begin at multiples of this.
 pub(super) const ALIGN: usize = 8;
 
@@ -64,9 +69,25 @@ pub(super) const fn bytes(payload: usize) -> usize {
     (HEADER_BYTES + payload).next_multiple_of(ALIGN)
 }
 
-/// What every header's checksum begins with.
-pub(super) fn seed(incarnation: Incarnation) -> u32 {
-    crc32c::crc32c(&incarnation.0.to_le_bytes())
+/// What is the same in all frames of one use of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key {
+    /// What every header's checksum begins with.
+    seed: u32,
+    /// `None` where it is not known: any will do.
+    salt: Option<u64>,
+}
+
+impl Key {
+    /// That of a log's segment, in the use with this salt.
+    pub(super) fn new(incarnation: Incarnation, salt: Option<u64>) -> Self {
+        Self { seed: crc32c::crc32c(&incarnation.0.to_le_bytes()), salt }
+    }
+
+    /// That of a segment of the same log whose header cannot be read.
+    pub(super) const fn unsalted(self) -> Self {
+        Self { salt: None, ..self }
+    }
 }
 
 fn word(bytes: &[u8], at: usize) -> u32 {
@@ -75,14 +96,16 @@ fn word(bytes: &[u8], at: usize) -> u32 {
 
 impl Header {
     /// Reads the header at an offset; `None` if there is none.
-    pub(super) fn at(bytes: &[u8], offset: usize, seed: u32) -> Option<Self> {
+    pub(super) fn at(bytes: &[u8], offset: usize, key: Key) -> Option<Self> {
         // Cheapest first: this is asked at every multiple of 8 behind the end of the log.
         if !matches!(bytes.get(offset.checked_add(16)?)?, b'B' | b'S' | b'N') {
             return None;
         }
         let head = bytes.get(offset..offset.checked_add(HEADER_BYTES)?)?;
         let kind = Kind::of(word(head, 16))?;
-        if crc32c::crc32c_append(seed, &head[..20]) != word(head, 20) {
+        let salt = u64::from_le_bytes(head[20..28].try_into().expect("eight bytes"));
+        let checked = crc32c::crc32c_append(key.seed, &head[..CHECKED_BYTES]);
+        if key.salt.is_some_and(|own| own != salt) || checked != word(head, CHECKED_BYTES) {
             return None;
         }
         Some(Self {
@@ -102,34 +125,36 @@ impl Header {
 }
 
 /// Fills in the header of a frame that was built with room for it in front, and pads it.
-pub(super) fn seal(frame: &mut Vec<u8>, kind: Kind, sequence: u64, seed: u32) {
+pub(super) fn seal(frame: &mut Vec<u8>, kind: Kind, sequence: u64, key: Key) {
     let payload = frame.len() - HEADER_BYTES;
     let crc = crc32c::crc32c(&frame[HEADER_BYTES..]);
     frame[0..4].copy_from_slice(&u32::try_from(payload).expect("a frame fits into a segment").to_le_bytes());
     frame[4..8].copy_from_slice(&crc.to_le_bytes());
     frame[8..16].copy_from_slice(&sequence.to_le_bytes());
     frame[16..20].copy_from_slice(&kind.code().to_le_bytes());
-    let head = crc32c::crc32c_append(seed, &frame[..20]);
-    frame[20..24].copy_from_slice(&head.to_le_bytes());
+    frame[20..28].copy_from_slice(&key.salt.unwrap_or_default().to_le_bytes());
+    let head = crc32c::crc32c_append(key.seed, &frame[..CHECKED_BYTES]);
+    frame[CHECKED_BYTES..HEADER_BYTES].copy_from_slice(&head.to_le_bytes());
     frame.resize(bytes(payload), 0);
 }
 
 /// A mark.
-pub(super) fn mark(kind: Kind, sequence: u64, seed: u32) -> Vec<u8> {
+pub(super) fn mark(kind: Kind, sequence: u64, key: Key) -> Vec<u8> {
     let mut frame = vec![0; HEADER_BYTES];
-    seal(&mut frame, kind, sequence, seed);
+    seal(&mut frame, kind, sequence, key);
     frame
 }
 
 /// Makes the checksums of a frame at the front right; how many bytes it takes. `None` if it does not fit.
 #[cfg(feature = "testing")]
-pub(super) fn reseal(bytes: &mut [u8], seed: u32) -> Option<usize> {
+pub(super) fn reseal(bytes: &mut [u8], key: Key) -> Option<usize> {
     let head = bytes.get(..HEADER_BYTES)?;
     let (kind, length) = (Kind::of(word(head, 16))?, usize::try_from(word(head, 0)).ok()?);
     let payload = bytes.get(HEADER_BYTES..HEADER_BYTES.checked_add(length)?)?;
     let crc = crc32c::crc32c(payload);
     bytes[4..8].copy_from_slice(&crc.to_le_bytes());
-    let head = crc32c::crc32c_append(seed, &bytes[..20]);
-    bytes[20..24].copy_from_slice(&head.to_le_bytes());
+    bytes[20..28].copy_from_slice(&key.salt.unwrap_or_default().to_le_bytes());
+    let head = crc32c::crc32c_append(key.seed, &bytes[..CHECKED_BYTES]);
+    bytes[CHECKED_BYTES..HEADER_BYTES].copy_from_slice(&head.to_le_bytes());
     (kind == Kind::Batch).then(|| self::bytes(length))
 }

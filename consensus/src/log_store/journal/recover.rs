@@ -14,7 +14,7 @@
 use std::borrow::Cow;
 use std::io;
 
-use super::frame::{self, Kind};
+use super::frame::{self, Key, Kind};
 use super::{FORMAT, segment};
 use crate::identity::Incarnation;
 use crate::log_store::record::{self, Record, Standing};
@@ -99,14 +99,15 @@ pub(crate) struct Recovered {
     pub(crate) last_frame: Option<(usize, usize, usize)>,
     /// An incomplete frame was cut off.
     pub(crate) torn: bool,
+    /// Of the last segment.
+    pub(super) key: Key,
 }
 
 /// Reads a journal.
 pub(crate) fn recover(slots: &mut dyn Slots, incarnation: Incarnation) -> Result<Recovered, Unrecoverable> {
     let heads = heads(slots, incarnation)?;
     let chain = chain(slots, &heads)?;
-    let seed = frame::seed(incarnation);
-    let mut replay = Replay::new(seed);
+    let mut replay = Replay::new(Key::new(incarnation, None));
     let mut live: Vec<Live> = Vec::new();
     let mut end = segment::HEADER_BYTES;
     for (position, &slot) in chain.iter().enumerate() {
@@ -128,7 +129,7 @@ pub(crate) fn recover(slots: &mut dyn Slots, incarnation: Incarnation) -> Result
         live.push(Live { number: head.number, slot, highest: replay.highest });
     }
     let last = live.last().expect("a chain has a segment").slot;
-    let torn = if mutant::is(Mutant::DamageCutLikeTail) { false } else { judge(slots, &replay, &live, last, end)? };
+    let torn = if mutant::is(Mutant::DamageCutLikeTail) { false } else { judge(slots, &replay, &heads, &live, end)? };
     replay.complete().map_err(|why| damage(slots, live[0].slot, segment::HEADER_BYTES, why))?;
     if replay.next > SEQUENCE_MAX {
         return Err(damage(slots, last, end, format!("frame {} was never reached", replay.next)));
@@ -149,6 +150,7 @@ pub(crate) fn recover(slots: &mut dyn Slots, incarnation: Incarnation) -> Result
         next_number: highest + 1,
         last_frame: replay.last_frame,
         torn,
+        key: replay.key,
     })
 }
 
@@ -219,10 +221,11 @@ fn chain(slots: &dyn Slots, heads: &[Option<segment::Header>]) -> Result<Vec<usi
 fn judge(
     slots: &mut dyn Slots,
     replay: &Replay,
+    heads: &[Option<segment::Header>],
     live: &[Live],
-    last: usize,
     end: usize,
 ) -> Result<bool, Unrecoverable> {
+    let last = live.last().expect("a chain has a segment").slot;
     let names = slots.names().to_vec();
     let later = |slot: usize, offset: usize, sequence: u64| {
         let why =
@@ -232,7 +235,7 @@ fn judge(
     let bytes = whole(slots, last)?;
     let mut from = end;
     let mut torn = false;
-    if let Some(head) = frame::Header::at(&bytes, end, replay.seed) {
+    if let Some(head) = frame::Header::at(&bytes, end, replay.key) {
         if head.kind == Kind::Batch && head.sequence == replay.next {
             // Its header arrived. Whatever its payload looks like is only what somebody wanted to be kept.
             torn = true;
@@ -242,12 +245,13 @@ fn judge(
             return Err(Damage { file: names[last].clone(), offset: end as u64, why }.into());
         }
     }
-    if let Some((_, sequence)) = replay.late(&bytes, from) {
+    if let Some((_, sequence)) = replay.late(&bytes, from, replay.key) {
         return Err(later(last, end, sequence));
     }
     drop(bytes);
     for slot in (0..names.len()).filter(|slot| live.iter().all(|live| live.slot != *slot)) {
-        if let Some((_, sequence)) = replay.late(&whole(slots, slot)?, segment::HEADER_BYTES) {
+        let key = heads[slot].map_or(replay.key.unsalted(), |head| head.key());
+        if let Some((_, sequence)) = replay.late(&whole(slots, slot)?, segment::HEADER_BYTES, key) {
             return Err(later(slot, end, sequence));
         }
     }
@@ -256,7 +260,8 @@ fn judge(
 
 /// The log as far as it has been read.
 struct Replay {
-    seed: u32,
+    /// Of the segment being read.
+    key: Key,
     standing: Standing,
     register: Register,
     /// Entries up to here were in segments that are gone. All of them must turn out purged or truncated.
@@ -272,9 +277,9 @@ struct Replay {
 }
 
 impl Replay {
-    const fn new(seed: u32) -> Self {
+    const fn new(key: Key) -> Self {
         Self {
-            seed,
+            key,
             standing: Standing { vote: None, committed: None, purged: None, last: None },
             register: Register::starting(0),
             absent: 0,
@@ -291,13 +296,13 @@ impl Replay {
         if !self.started {
             self.next = head.first;
         }
-        (self.slot, self.number, self.highest) = (slot, head.number, None);
+        (self.slot, self.number, self.highest, self.key) = (slot, head.number, None, head.key());
     }
 
     /// Reads the frames of a segment, up to the first that is not valid: its offset. An error is damage.
     fn segment(&mut self, bytes: &[u8]) -> Result<usize, (usize, String)> {
         let mut at = segment::HEADER_BYTES;
-        while let Some(head) = frame::Header::at(bytes, at, self.seed) {
+        while let Some(head) = frame::Header::at(bytes, at, self.key) {
             if head.kind != Kind::Batch || head.sequence != self.next {
                 break;
             }
@@ -385,9 +390,9 @@ impl Replay {
     }
 
     /// The first thing from an offset on that was written after the frame that should come next.
-    fn late(&self, bytes: &[u8], from: usize) -> Option<(usize, u64)> {
+    fn late(&self, bytes: &[u8], from: usize, key: Key) -> Option<(usize, u64)> {
         (from..bytes.len()).step_by(frame::ALIGN).find_map(|at| {
-            let head = frame::Header::at(bytes, at, self.seed)?;
+            let head = frame::Header::at(bytes, at, key)?;
             (head.sequence >= self.next).then_some((at, head.sequence))
         })
     }

@@ -9,12 +9,13 @@ pub(in crate::log_store) fn reseal(file: &mut [u8], incarnation: Incarnation) {
     let size = file.len() as u64;
     let Some(head) = file.first_chunk_mut::<{ segment::HEADER_BYTES }>() else { return };
     let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-    let first = u64::from(word(32)) | (u64::from(word(36)) << 32);
-    let header = segment::Header { format: word(8), number: word(12), incarnation, first, bytes: size };
+    let long = |at: usize| u64::from(word(at)) | (u64::from(word(at + 4)) << 32);
+    let (first, salt) = (long(32), long(48));
+    let header = segment::Header { format: word(8), number: word(12), incarnation, first, bytes: size, salt };
     head.copy_from_slice(&header.encode());
-    let seed = frame::seed(incarnation);
+    let key = header.key();
     let mut at = segment::HEADER_BYTES;
-    while let Some(taken) = frame::reseal(&mut file[at.min(size as usize)..], seed) {
+    while let Some(taken) = frame::reseal(&mut file[at.min(size as usize)..], key) {
         at += taken;
     }
 }

@@ -4,6 +4,9 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 
+use openraft::AsyncRuntime as _;
+use rand::Rng as _;
+
 use super::recover::{Damage, Unrecoverable};
 use super::{Fault, give_up_reserve, io_error, segment};
 use crate::disk::{Disk, DiskFile};
@@ -99,8 +102,10 @@ impl<G: Ground> Maker<G> {
         self.segment_bytes
     }
 
-    pub(super) const fn header(&self, number: u32, first: u64) -> segment::Header {
-        segment::Header::new(number, self.incarnation, first, self.segment_bytes)
+    /// The header for another use, with a salt of its own.
+    pub(super) fn header(&self, number: u32, first: u64) -> segment::Header {
+        let salt = G::Runtime::thread_rng().next_u64();
+        segment::Header::new(number, self.incarnation, first, self.segment_bytes, salt)
     }
 
     /// A name that no slot has.

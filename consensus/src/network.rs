@@ -45,10 +45,13 @@ pub(crate) struct Shared<T> {
 pub(crate) enum AskError {
     #[error(transparent)]
     Call(#[from] CallError),
+    /// Nothing was sent.
     #[error(transparent)]
     Wire(#[from] wire::WireError),
     #[error("not heard: {0:?}")]
     Mismatch(Mismatch),
+    #[error("an answer that cannot be read: {0}")]
+    Unreadable(wire::WireError),
     #[error("an answer to something else")]
     Answer,
 }
@@ -71,7 +74,7 @@ impl<T: crate::transport::Transport> Shared<T> {
         let envelope = Envelope { to: to.0, ..self.me };
         let message = wire::encode_request(&envelope, request)?;
         let answer = self.transport.call(to.1, lane, message, deadline).await?;
-        match wire::decode_answer(&answer)? {
+        match wire::decode_answer(&answer).map_err(AskError::Unreadable)? {
             (_, Answer::Mismatch(mismatch)) => {
                 if mismatch == Mismatch::NotMember {
                     self.removed.store(true, Ordering::Relaxed);

@@ -206,14 +206,16 @@ fn mutants(from: u64, limit: u64, only: Option<Mutant>) -> bool {
                     let at = usize::try_from(next.fetch_add(1, Ordering::Relaxed)).expect("small");
                     let Some(mutant) = left.get(at) else { return };
                     let _chosen = mutant::choose(Some(*mutant));
+                    let begun = clock.now();
                     let catch = (from..from + limit).find_map(|seed| {
                         let broken = run(Plan::of(seed), false).broken?;
                         Some((seed, broken))
                     });
                     match &catch {
-                        Some((seed, broken)) => println!("{mutant:?}: seed {seed}, {}", broken.law),
-                        None => println!("{mutant:?}: NOT CAUGHT by {limit} seeds"),
+                        Some((seed, broken)) => print!("{mutant:?}: seed {seed}, {}", broken.law),
+                        None => print!("{mutant:?}: NOT CAUGHT by {limit} seeds"),
                     }
+                    println!(", {:.1} s", clock.now().since(begun).as_secs_f64());
                     caught.lock().expect("pushed to only").push((*mutant, catch));
                 }
             });

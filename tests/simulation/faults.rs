@@ -26,6 +26,8 @@ const DESTROY_GAP: Nanos = 10_000_000_000;
 const DISARM: Nanos = 2_000_000_000;
 /// More syncs than there will be.
 const NEVER: u64 = 1 << 40;
+/// Faults that could not be brought about in a row, before one that can.
+const MISSES_MAX: usize = 5;
 /// A disk is this large.
 pub(crate) const CAPACITY: u64 = 64 << 20;
 
@@ -71,16 +73,17 @@ impl Nemesis {
     /// Brings about all the faults of the plan, one after the other, overlapping.
     pub(crate) async fn be(&mut self) {
         let plan = self.stage.plan().clone();
-        let mut done = 0;
-        let mut tries = 0;
-        while done < plan.fault_count && tries < plan.fault_count * 4 && !self.stage.is_closed() {
-            tries += 1;
+        let (mut done, mut missed) = (0, 0);
+        while done < plan.fault_count && !self.stage.is_closed() {
             let gap = self.chance.millis(10, plan.fault_gap_max.as_millis() as u64);
             self.wait(gap).await;
-            let fault = self.chance.pick(&plan.faults);
+            // There may be nobody to do it to just now, or never with this plan: something always can crash.
+            let fault = if missed < MISSES_MAX { self.chance.pick(&plan.faults) } else { Fault::Crash };
             if self.strike(fault) {
-                done += 1;
+                (done, missed) = (done + 1, 0);
                 self.stage.book().fault(fault);
+            } else {
+                missed += 1;
             }
         }
     }

@@ -28,8 +28,9 @@ use crate::watcher::Watcher;
 
 /// Virtual time in which a healed group must be at rest.
 const REST: Duration = Duration::from_secs(120);
-/// Virtual time in which it must serve ten writes and ten reads.
-const SERVE: Duration = Duration::from_secs(20);
+/// Virtual time in which it must serve ten writes and ten reads; in which all have the same then; in which all watchers
+/// have seen it.
+const SERVE: Duration = Duration::from_secs(15);
 /// Between two looks at everybody.
 const LOOK: Duration = Duration::from_millis(20);
 /// Writes and reads after all faults.
@@ -198,13 +199,13 @@ async fn run_on(stage: &Stage, chance: &mut Chance) -> Result<u64, Violation> {
         }
     }
     // Whoever still waits for an answer gets it, or gives up.
-    if !stage.wait(REST, |stage| stage.idle() && alike(stage)).await {
+    if !stage.wait(SERVE, |stage| stage.idle() && alike(stage)).await {
         return Err(stuck("a healed group converges", stage));
     }
     compare(stage).await?;
     let until = stage.book().highest();
     stage.set_until(until);
-    if !stage.wait(REST, Stage::all_watched).await {
+    if !stage.wait(SERVE, Stage::all_watched).await {
         return Err(stuck("watches go on", stage));
     }
     Ok(until)

@@ -54,7 +54,7 @@ pub(crate) fn read(arguments: &[String]) -> Result<Order, String> {
     let from = number("--from")?.unwrap_or(0);
     Ok(match arguments.first().map(String::as_str) {
         Some("campaign") => Order::Campaign { from, seeds: number("--seeds")?.unwrap_or(500) },
-        Some("mutants") => Order::Mutants { from, limit: number("--limit")?.unwrap_or(300), only: chosen },
+        Some("mutants") => Order::Mutants { from, limit: number("--limit")?.unwrap_or(600), only: chosen },
         _ => match number("--seed")? {
             Some(seed) => Order::Seed { seed, mutant: chosen },
             None => Order::Few,

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use mgmt_consensus::PeerId;
 use mgmt_consensus::replica::ProposeError;
-use mgmt_store::command::{Body, Command, Compare, Op, Origin, Relation, Request, Test, Ticket, Txn};
+use mgmt_store::command::{Body, Command, Compare, ExportChange, Op, Origin, Relation, Request, Test, Ticket, Txn};
 use mgmt_store::{HostName, Key, LeaseId, Revision, Role};
 use openraft::AsyncRuntime as _;
 use openraft_rt_sim::SimRuntime;
 
+use crate::oracle::Violation;
 use crate::oracle::history::{Call, End, Found, Operation, OperationId, Reply};
 use crate::stage::{Asked, Stage};
 use crate::swarm::{Chance, Mix};
@@ -24,6 +25,9 @@ const ATTEMPTS_MAX: usize = 6;
 /// The clients' time begins here: leaders' time is in milliseconds since 1970.
 const EPOCH_MS: u64 = 1_700_000_000_000;
 
+/// How exports are called, but for their number.
+const EXPORT: &str = "e";
+
 /// A client.
 pub(crate) struct Client {
     number: usize,
@@ -35,6 +39,8 @@ pub(crate) struct Client {
     session: Option<(u64, u64)>,
     /// A lease it holds.
     lease: Option<u64>,
+    /// Its last publication.
+    generation: u64,
     /// What it last saw of keys.
     known: BTreeMap<String, Found>,
 }
@@ -52,7 +58,7 @@ enum Attempt {
 impl Client {
     pub(crate) fn new(number: usize, stage: Stage, chance: Chance) -> Self {
         let host = number % stage.hosts();
-        Self { number, stage, chance, host, session: None, lease: None, known: BTreeMap::new() }
+        Self { number, stage, chance, host, session: None, lease: None, generation: 0, known: BTreeMap::new() }
     }
 
     /// Does this and that until it is told to stop.
@@ -90,6 +96,7 @@ impl Client {
             Some(4) => self.lease().await,
             Some(5) => self.lock().await,
             Some(6) => self.read(&key, true).await,
+            Some(8) => self.publish().await,
             _ => {
                 let prefix = self.chance.pick(&["k/", "k/t", "k/l"]);
                 self.read(prefix, false).await;
@@ -187,6 +194,38 @@ impl Client {
             false => Body::Release { lock, lease },
         };
         drop(self.write(body).await);
+    }
+
+    /// Replaces all it exports by a set that says of each member how many there are, and looks at somebody's exports.
+    async fn publish(&mut self) {
+        let prefix = format!("x/{}", name_of(self.number));
+        let barrier = |asked: Asked| async move { asked.part.barrier(ATTEMPT).await.is_ok().then_some(asked.shared) };
+        let Heard::Answer(Some(shared)) = self.on_host(barrier).await else { return };
+        let (_, before) = translate::read(&shared, &prefix);
+        let base = Revision(before.get(&prefix).map_or(0, |manifest| manifest.modified));
+        self.generation += 1;
+        let (generation, count) = (self.generation, 1 + self.chance.below(4));
+        let value = format!("generation {generation} of {count}").into_bytes();
+        let name = |n: usize| format!("{EXPORT}{n}");
+        let gone = (0..5).filter(|n| *n >= count && before.contains_key(&format!("{prefix}/file/{}", name(*n))));
+        let change = |n: usize, value: Option<&Vec<u8>>| ExportChange {
+            kind: "file".into(),
+            name: name(n).into(),
+            value: value.map(|value| value.clone().into()),
+        };
+        let changes = (0..count).map(|n| change(n, Some(&value))).chain(gone.map(|n| change(n, None))).collect();
+        drop(self.write(Body::ExportFlip { generation, base, staged: 0, changes }).await);
+        let (host, whose) = (self.chance.below(self.stage.hosts()), self.chance.below(self.stage.plan().clients));
+        let Some(asked) = self.stage.ask(host) else { return };
+        let prefix = format!("x/{}/", name_of(whose));
+        let (revision, found) = translate::read(&asked.shared, &prefix);
+        let Some(any) = found.values().next() else { return };
+        let whole = found.values().all(|one| one.value == any.value && one.modified == any.modified)
+            && any.value.ends_with(&format!("of {}", found.len()));
+        if !whole {
+            let what = format!("h{host} at {revision}: {found:?}");
+            self.stage.book().broke(Violation { law: "exports are replaced as a whole", what });
+        }
     }
 
     /// Has a command applied, and writes down what came of it.

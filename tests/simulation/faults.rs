@@ -93,8 +93,10 @@ impl Nemesis {
         self.stage.book().trace().line(None, "all faults end");
         self.undos.retain(|(_, undo)| !matches!(undo, Undo::Leave | Undo::Wish(_)));
         self.undos.sort_by_key(|(at, _)| *at);
-        for (_, undo) in std::mem::take(&mut self.undos) {
-            self.undo(undo);
+        while !self.undos.is_empty() {
+            for (_, undo) in std::mem::take(&mut self.undos) {
+                self.undo(undo);
+            }
         }
         let site = self.stage.site();
         for host in self.stage.all().iter_mut().filter(|host| !host.gone) {
@@ -155,9 +157,15 @@ impl Nemesis {
                 stage.all()[host].disk.set_sync_latency(most / 10, most);
             }
             Undo::Capacity(host) => stage.all()[host].disk.set_capacity(CAPACITY),
-            Undo::Disarm(host) => stage.all()[host].disk.fail_sync(NEVER),
+            Undo::Disarm(host) => {
+                stage.all()[host].disk.fail_sync(NEVER);
+                // It may have failed where nobody has noticed yet: a spare segment is looked at when it is needed.
+                self.kill(host, true);
+                self.later(Undo::Start(host));
+            }
             Undo::Leave => drop(self.leave()),
-            Undo::Wish(ideal) => self.wish(ideal),
+            Undo::Wish(ideal) if self.is_settled() => self.wish(ideal),
+            Undo::Wish(_) => {}
         }
     }
 

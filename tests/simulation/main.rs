@@ -5,7 +5,7 @@
 //! cargo test --test simulation                                          a few seeds, and that they repeat themselves
 //! cargo test --release --test simulation -- --seed 17 [--mutant NAME]   one seed, with its trace
 //! cargo test --release --test simulation -- campaign --seeds 500 [--from 0]
-//! cargo test --release --test simulation -- mutants [--limit 300]       every deliberate defect must be caught
+//! cargo test --release --test simulation -- mutants [--limit 600]       every deliberate defect must be caught
 //! ```
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test program speaks to whoever started it")]

@@ -153,6 +153,7 @@ pub(crate) struct Mix {
     pub(crate) transaction: usize,
     pub(crate) lease: usize,
     pub(crate) lock: usize,
+    pub(crate) publish: usize,
     pub(crate) read: usize,
     pub(crate) read_local: usize,
 }
@@ -222,6 +223,7 @@ impl Plan {
             transaction: weight(70, 4),
             lease: weight(60, 3),
             lock: weight(50, 3),
+            publish: weight(50, 3),
             read: 1 + weight(100, 6),
             read_local: weight(70, 3),
         };

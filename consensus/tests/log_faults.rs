@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log_support::{
-    Chance, Disk, Log, ME, append, begin, commands, create, disk, entry, last, log_id, open, options, read, run, small,
-    vote,
+    Chance, Disk, Log, ME, append, begin, commands, create, disk, entry, idle, last, log_id, open, options, read, run,
+    small, vote,
 };
 use mgmt_consensus::Incarnation;
 use mgmt_consensus::disk::{Disk as _, DiskFile as _};
@@ -210,12 +210,11 @@ fn index_is_checked() {
                     append(&log, vec![entry(1, index, format!("{life}-{index}"))]).await.unwrap();
                     expected.push((index, format!("{life}-{index}")));
                 }
-                // The lane has nothing more to do when nothing else has.
-                SimRuntime::sleep(Duration::from_secs(60)).await;
+                idle().await;
                 disk.crash();
                 disk = disk.boot();
                 log = Log::open(disk.clone(), ME, options()).await.unwrap();
-                SimRuntime::sleep(Duration::from_secs(60)).await;
+                idle().await;
                 assert_eq!(commands(&log).await, expected, "seed {seed}, life {life}");
             }
         });

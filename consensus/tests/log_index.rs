@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use log_support::{ME, Real, Simulated, append, commands, disk, entry, last, log_id, run, small};
+use log_support::{ME, Real, Simulated, append, commands, disk, entry, idle, last, log_id, run, small};
 use mgmt_consensus::Ground;
 use mgmt_consensus::disk::files::Files;
 use mgmt_consensus::log_store::index::memory::{InMemory, Memory};
@@ -240,11 +240,11 @@ fn an_index_that_fails_or_panics_or_lies_is_built_anew() {
             let log = LogStore::<Simulated>::open(disk, ME, small(Arc::clone(&trouble) as _)).await.unwrap();
             for _ in 0..4 {
                 assert_eq!(commands(&log).await, expected, "{bad:?}");
-                openraft_rt_sim::SimRuntime::sleep(Duration::from_secs(1)).await;
+                idle().await;
             }
             // Somebody has to come by for it to be noticed that it was wrong.
             append(&log, vec![entry(1, ENTRIES, "")]).await.unwrap();
-            openraft_rt_sim::SimRuntime::sleep(Duration::from_secs(1)).await;
+            idle().await;
             assert_eq!(trouble.1.load(Ordering::Relaxed), 2, "{bad:?}: it is built anew, once");
         });
     }

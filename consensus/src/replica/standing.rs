@@ -88,6 +88,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
     pub(super) fn standing_told(&self) -> wire::Standing {
         let leader = self.leader().map(|(raft_id, member)| Leader { raft_id, peer: member.peer });
         let fault = self.fault();
+        let last = self.0.raft.data_metrics().borrow_watched().last_log;
         let metrics = self.0.raft.metrics();
         let metrics = metrics.borrow_watched();
         wire::Standing {
@@ -95,7 +96,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
             role: role(metrics.state),
             term: metrics.current_term,
             leader,
-            last: metrics.local_committed,
+            last,
             committed: metrics.local_committed,
             applied: metrics.last_applied,
             snapshot: metrics.snapshot,

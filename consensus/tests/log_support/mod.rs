@@ -13,63 +13,23 @@ use mgmt_consensus::disk::simulated::SimulatedDisk;
 use mgmt_consensus::ground::on_thread;
 use mgmt_consensus::log_store::index::{Opener, memory::InMemory};
 use mgmt_consensus::log_store::{LogStore, OpenError, Options};
-use mgmt_consensus::transport::{CallError, Incoming, Lane, Reply, Transport};
+pub use mgmt_consensus::testing::Simulated;
+use mgmt_consensus::transport::memory::Memory;
 use mgmt_consensus::types::{Blob, CommittedLeaderId, Entry, Group, LeaderId, LogId, Payload, Vote};
-use mgmt_consensus::{Ground, Incarnation, PeerId};
+use mgmt_consensus::{Ground, Incarnation};
 use openraft::AsyncRuntime;
 use openraft::async_runtime::Oneshot;
 use openraft::impls::TokioRuntime;
 use openraft::storage::{IOFlushed, RaftLogReader as _, RaftLogStorage as _};
 use openraft_rt_sim::SimRuntime;
 
-/// The transport of a log, which needs none.
-#[derive(Debug, Clone)]
-pub struct Nobody;
-
-#[derive(Debug)]
-pub struct NoReply;
-
-impl Reply for NoReply {
-    fn send(self, _: Bytes) {}
-}
-
-impl Transport for Nobody {
-    type Reply = NoReply;
-    fn me(&self) -> PeerId {
-        PeerId(0)
-    }
-    async fn call(&self, to: PeerId, _: Lane, _: Bytes, _: Duration) -> Result<Bytes, CallError> {
-        Err(CallError::Unreachable(to))
-    }
-    async fn accept(&self) -> Option<Incoming<NoReply>> {
-        None
-    }
-    fn close(&self) {}
-}
-
-pub struct Simulated;
-
-impl Ground for Simulated {
-    type Runtime = SimRuntime;
-    type Disk = SimulatedDisk<SimRuntime>;
-    type Transport = Nobody;
-
-    fn aside<F>(_: &'static str, work: F) -> impl Future<Output = Option<F::Output>> + Send + 'static
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        let task = SimRuntime::spawn(work);
-        async { task.await.ok() }
-    }
-}
-
+/// Tokio and files; a log needs no transport.
 pub struct Real;
 
 impl Ground for Real {
     type Runtime = TokioRuntime;
     type Disk = Files;
-    type Transport = Nobody;
+    type Transport = Memory<TokioRuntime>;
 
     fn aside<F>(name: &'static str, work: F) -> impl Future<Output = Option<F::Output>> + Send + 'static
     where
@@ -177,3 +137,9 @@ pub fn say(text: &str) {
 
 pub type Set = BTreeSet<u64>;
 pub type Raft = Group<Simulated>;
+
+/// Waits until nobody has anything to do any more: virtual time passes only then, and this is more of it than anything
+/// here ever waits for.
+pub async fn idle() {
+    SimRuntime::sleep(Duration::from_secs(60)).await;
+}

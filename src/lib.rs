@@ -12,6 +12,7 @@ pub mod events;
 pub mod facts;
 pub mod ledger;
 pub mod logging;
+pub mod mesh;
 pub mod observer;
 pub mod picture;
 pub mod plan;

@@ -12,7 +12,7 @@ const ARROWS: [(&str, &str, &[&str]); 5] = [
     ("mgmt-engine", "engine/Cargo.toml", &[]),
     ("mgmt-resources", "resources/Cargo.toml", &["mgmt-engine"]),
     ("mgmt-store", "store/Cargo.toml", &["mgmt-consensus"]),
-    ("mgmt", "Cargo.toml", &["mgmt-engine", "mgmt-resources"]),
+    ("mgmt", "Cargo.toml", &["mgmt-consensus", "mgmt-engine", "mgmt-resources", "mgmt-store"]),
 ];
 
 /// Dependencies, as code names them, and the files (or folders beside them) that may.

@@ -31,6 +31,24 @@ pub trait Ground: Sized + Send + Sync + 'static {
         F::Output: Send + 'static;
 }
 
+/// The ground of the program.
+#[derive(Debug)]
+pub struct Native;
+
+impl Ground for Native {
+    type Runtime = openraft::impls::TokioRuntime;
+    type Disk = crate::disk::files::Files;
+    type Transport = crate::transport::memory::Memory<Self::Runtime>;
+
+    fn aside<F>(name: &'static str, work: F) -> impl Future<Output = Option<F::Output>> + Send + 'static
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        on_thread(name, work)
+    }
+}
+
 /// Runs a future on a thread of its own, which may block: what [`Ground::aside`] does in the program.
 ///
 /// # Panics

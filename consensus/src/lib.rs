@@ -9,6 +9,7 @@
 
 pub mod applier;
 pub mod appoint;
+pub mod authority;
 pub mod clerk;
 pub mod disk;
 pub mod gate;
@@ -21,6 +22,7 @@ pub mod masters;
 pub mod mutant;
 mod network;
 pub mod peer;
+pub mod quic;
 pub mod replica;
 pub mod settings;
 pub mod snapshots;

@@ -1,5 +1,7 @@
 //! What became of a command: the same on every host, and for a command that is sent again the same as the first time.
 
+pub use mgmt_consensus::authority::Role;
+
 use crate::event::LeaseId;
 use crate::revision::Revision;
 
@@ -112,18 +114,6 @@ macro_rules! numbered {
     };
 }
 pub(crate) use numbered;
-
-numbered! {
-    /// What a peer may do. Each may also do what those before it may.
-    Role {
-        /// What a host needs for itself: its exports, its entries in maps, locks, and what an admin allowed it.
-        Agent = 1 "agent",
-        /// To be appointed, and to keep the mesh: admit peers with tokens, end leases.
-        Master = 2 "master",
-        /// Everything.
-        Admin = 3 "admin",
-    }
-}
 
 numbered! {
     /// Why somebody may not.

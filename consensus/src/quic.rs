@@ -1,0 +1,1 @@
+//! The network of the program: QUIC with mutual TLS. The only door to quinn and rustls.

@@ -1,0 +1,1 @@
+//! How hosts that all start empty found exactly one mesh.

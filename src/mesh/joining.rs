@@ -1,0 +1,1 @@
+//! How this host is let into a mesh by a token.

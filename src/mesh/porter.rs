@@ -1,0 +1,1 @@
+//! Lets others in: answers whoever knocks with a token.

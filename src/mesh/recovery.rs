@@ -1,0 +1,1 @@
+//! A new mesh from what one survivor still has.

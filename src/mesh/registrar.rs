@@ -1,0 +1,1 @@
+//! Keeps this host's entry in the registry right, and knows where everybody else is.

@@ -1,0 +1,1 @@
+//! How the processes of one user on one machine find each other.

@@ -1,0 +1,1 @@
+//! Certificates are renewed long before they end, and authorities are replaced.

@@ -1,0 +1,1 @@
+//! What the desk and the choice of masters are told of the world around them.

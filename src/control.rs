@@ -120,9 +120,8 @@ impl Conversation {
 
     /// Returns when the asker has hung up. Nothing more is asked, so anything that can be read is the end. Cancel safe.
     pub async fn hung_up(&mut self) {
-        let mut one = [0_u8; 1];
         // An error is the end as well.
-        self.read.read(&mut one).await.ok();
+        self.read.fill_buf().await.ok();
     }
 
     /// Both directions, for what is not answered in lines of JSON. What was read ahead of the question is in the first.
@@ -235,19 +234,21 @@ async fn tell_events(
     for event in past {
         send(&mut talk.write, &Line::Event(event)).await?;
     }
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         let line = tokio::select! {
             biased;
-            () = talk.hung_up() => break,
+            () = talk.hung_up() => return Ok(()),
             event = future.recv() => match event {
                 Ok(event) => Line::Event(event),
                 Err(RecvError::Lagged(missed)) => Line::Missed(missed),
-                Err(RecvError::Closed) => break,
+                Err(RecvError::Closed) => return Ok(()),
             },
         };
         send(&mut talk.write, &line).await?;
     }
-    Ok(())
 }
 
 async fn send(write: &mut (impl tokio::io::AsyncWrite + Unpin), value: &impl Serialize) -> io::Result<()> {

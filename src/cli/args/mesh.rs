@@ -25,7 +25,7 @@ pub struct Mesh {
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// Found a mesh together with so many hosts, itself included, once most of them agree
-    #[arg(long, value_name = "N", requires = "seeds")]
+    #[arg(long, value_name = "N")]
     pub expect: Option<u16>,
     /// Where this host stands, widest place first: masters are spread over zones
     #[arg(long, value_name = "A/B/C")]

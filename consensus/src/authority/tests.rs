@@ -1,3 +1,5 @@
+//! Certificates, keys and tokens: what is made is taken by TLS, and what was changed is not.
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -155,7 +155,9 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         let Append { vote, prev, entries, commit } = append;
         let request = AppendEntriesRequest { vote, prev_log_id: prev, entries, leader_commit: commit };
         let answer = self.0.raft.append_entries(request).await.ok()?;
-        self.0.heard_ms.store(self.now_ms(), std::sync::atomic::Ordering::Relaxed);
+        if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+            self.hears_a_leader();
+        }
         Some(match answer {
             AppendEntriesResponse::Success => Appended::All,
             AppendEntriesResponse::PartialSuccess(last) => Appended::Until(last),
@@ -212,6 +214,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         };
         let snapshot = openraft::storage::Snapshot { meta, snapshot };
         let installed = self.0.raft.install_full_snapshot(vote, snapshot).await.ok()?;
+        self.hears_a_leader();
         Some(Answer::SnapshotDone { vote: installed.vote })
     }
 

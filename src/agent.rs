@@ -235,7 +235,21 @@ impl Agent {
             graph_error: Mutex::new(None),
         });
         let since = (0, 0, clock.now());
-        Ok(Self { settings, host, engine, shared, ledger, debts, edits, signals, socket, mesh, clock, since, late: false })
+        Ok(Self {
+            settings,
+            host,
+            engine,
+            shared,
+            ledger,
+            debts,
+            edits,
+            signals,
+            socket,
+            mesh,
+            clock,
+            since,
+            late: false,
+        })
     }
 
     /// Lets the engine have a new graph.

@@ -224,7 +224,10 @@ impl Mesh {
             };
             let node = self.0.node.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(node) = node {
-                if matches!(attempt, Attempt::Asked) && self.0.settings.flags.leave_on_exit && let Err(why) = node.leave().await {
+                if matches!(attempt, Attempt::Asked)
+                    && self.0.settings.flags.leave_on_exit
+                    && let Err(why) = node.leave().await
+                {
                     tracing::warn!("mesh: this host has not left: {why}");
                 }
                 node.stop().await;
@@ -257,7 +260,9 @@ impl Mesh {
         self.say(Stage::Member);
         *pause = PAUSE_MIN;
         match node.ended().await {
-            Ended::Failed(why) => Attempt::Again(format!("this host's part has stopped: {why}; it comes back under a new id")),
+            Ended::Failed(why) => {
+                Attempt::Again(format!("this host's part has stopped: {why}; it comes back under a new id"))
+            }
             Ended::Removed => Attempt::Again("this host is a member no more; it asks to be let in again".to_owned()),
         }
     }
@@ -300,8 +305,10 @@ impl Mesh {
         let again = |what: &str, error: &dyn std::fmt::Display| Attempt::Again(format!("cannot {what}: {error}"));
         let cluster = ClusterId::draw(chance);
         let host = setup.host.as_str().to_owned();
-        let papers = Papers::found(&setup.place, cluster, PeerId::draw(chance), &host).map_err(|e| again("found a mesh", &e))?;
-        let node = Node::come(setup, &papers, Otherwise::Found(cluster)).await.map_err(|e| again("found a mesh", &e))?;
+        let papers =
+            Papers::found(&setup.place, cluster, PeerId::draw(chance), &host).map_err(|e| again("found a mesh", &e))?;
+        let node =
+            Node::come(setup, &papers, Otherwise::Found(cluster)).await.map_err(|e| again("found a mesh", &e))?;
         first_entry(&node, &papers).await.map_err(|e| again("enter the registry", &e))?;
         tracing::info!("mesh: {host} has founded cluster {cluster}");
         Ok(node)

@@ -65,7 +65,8 @@ fn mesh(
         return Ok(None);
     }
     let usage = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error.to_string());
-    let args::Mesh { seeds, listen, token, token_file, expect, zone, new_cluster, leave_on_exit, .. } = args.mesh.clone();
+    let args::Mesh { seeds, listen, token, token_file, expect, zone, new_cluster, leave_on_exit, .. } =
+        args.mesh.clone();
     Ok(Some(mesh::Settings {
         prefix: home.prefix.clone(),
         state: state.directory().to_owned(),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use mgmt_consensus::Settings;
 use mgmt_consensus::appoint::appoint;
 use mgmt_consensus::disk::files::Files;
 use mgmt_consensus::ground::{Native, chance};
@@ -18,7 +19,6 @@ use mgmt_consensus::masters::Policy;
 use mgmt_consensus::peer::{ComeError, Otherwise, Peer};
 use mgmt_consensus::quic::{Endpoint, Quic};
 use mgmt_consensus::types::RaftId;
-use mgmt_consensus::Settings;
 use mgmt_engine::Clock;
 use mgmt_store::desk::Desk;
 use mgmt_store::record::Versions;
@@ -153,13 +153,7 @@ impl Node {
         };
         let replica = peer.come(otherwise, || StoreMachine::anew(setup.shared.clone())).await?;
         let watches = Watches::new(setup.shared.clone());
-        let client = Client::new(
-            replica.clone(),
-            setup.shared.clone(),
-            watches.clone(),
-            setup.host.clone(),
-            PATIENCE,
-        );
+        let client = Client::new(replica.clone(), setup.shared.clone(), watches.clone(), setup.host.clone(), PATIENCE);
         let node = Arc::new(Self {
             identity: replica.identity().clone(),
             replica,
@@ -236,7 +230,9 @@ impl Node {
         match left.await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(why)) => Err(why),
-            Err(_) => Err(format!("it is still a master after {} seconds: see the masters in mgmt status", LEAVE.as_secs())),
+            Err(_) => {
+                Err(format!("it is still a master after {} seconds: see the masters in mgmt status", LEAVE.as_secs()))
+            }
         }
         .inspect_err(|_| self.draining.store(false, Ordering::Relaxed))
     }
@@ -311,7 +307,11 @@ impl Node {
             let ack_ms = seen.progress.get(*id).and_then(|progress| progress.ack_ms);
             **id != seen.me && ack_ms.is_some_and(|ms| ms <= Policy::LAN.alive_ack_ms_max)
         };
-        voters.iter().filter(alive).max_by_key(|id| seen.progress.get(*id).and_then(|progress| progress.matched)).copied()
+        voters
+            .iter()
+            .filter(alive)
+            .max_by_key(|id| seen.progress.get(*id).and_then(|progress| progress.matched))
+            .copied()
     }
 }
 
@@ -334,4 +334,3 @@ async fn transfer(replica: Replica, mut wanted: tokio::sync::mpsc::Receiver<Tran
         }
     }
 }
-

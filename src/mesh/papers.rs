@@ -64,7 +64,8 @@ impl Papers {
     /// # Errors
     /// [`PapersError`].
     pub fn load(place: &Place) -> Result<Option<Self>, PapersError> {
-        let damaged = |part: Part, why: String| PapersError::Damaged { file: place.path(part).display().to_string(), why };
+        let damaged =
+            |part: Part, why: String| PapersError::Damaged { file: place.path(part).display().to_string(), why };
         let (Some(key), Some(certificate), Some(authorities)) =
             (place.load(Part::Key)?, place.load(Part::Certificate)?, place.load(Part::Authorities)?)
         else {
@@ -77,8 +78,8 @@ impl Papers {
             .into_iter()
             .next()
             .ok_or_else(no_certificate)?;
-        let authorities =
-            certificates_from_pem(authorities.as_bytes()).map_err(|error| damaged(Part::Authorities, error.to_string()))?;
+        let authorities = certificates_from_pem(authorities.as_bytes())
+            .map_err(|error| damaged(Part::Authorities, error.to_string()))?;
         if *certificate.public_key() != key.public_key() {
             return Err(damaged(Part::Certificate, "it is not of this host's key".to_owned()));
         }
@@ -121,7 +122,8 @@ impl Papers {
 /// [`PapersError`].
 pub fn authority(place: &Place, papers: &Papers) -> Result<Option<Authority>, PapersError> {
     let Some(key) = place.load(Part::AuthorityKey)? else { return Ok(None) };
-    let damaged = |why: String| PapersError::Damaged { file: place.path(Part::AuthorityKey).display().to_string(), why };
+    let damaged =
+        |why: String| PapersError::Damaged { file: place.path(Part::AuthorityKey).display().to_string(), why };
     let key = key_from_pem(key.as_bytes()).map_err(|error| damaged(error.to_string()))?;
     let of_key = |certificate: &&Certificate| *certificate.public_key() == key.public_key();
     match papers.authorities.iter().find(of_key).cloned() {

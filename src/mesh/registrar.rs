@@ -222,7 +222,8 @@ pub async fn say(own: Own, book: Arc<Book>, shared: Arc<Shared>, client: Client)
         let addresses: Vec<Arc<str>> = reachable(own.listen, &others).iter().map(|a| a.to_string().into()).collect();
         let entry = shared.read(|keyspace| keyspace.peer(&own.host));
         let right = entry.as_ref().is_none_or(|entry| {
-            (&entry.addresses, &entry.zone, entry.versions, entry.key_hash) == (&addresses, &own.zone, own.versions, own.key_hash)
+            (&entry.addresses, &entry.zone, entry.versions, entry.key_hash)
+                == (&addresses, &own.zone, own.versions, own.key_hash)
         });
         if !right {
             let Own { host, zone, versions, key_hash, .. } = own.clone();

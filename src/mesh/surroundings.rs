@@ -165,9 +165,11 @@ impl Surroundings {
             Telling::Health(health) => self.note(from, health),
             Telling::MayLeave { host } => {
                 let Some(census) = self.census() else { return Told::No("this peer has not looked around yet".into()) };
-                let of_host = |(id, seat): (&RaftId, &mgmt_consensus::masters::Seat)| (seat.member.host == host).then_some(*id);
+                let of_host =
+                    |(id, seat): (&RaftId, &mgmt_consensus::masters::Seat)| (seat.member.host == host).then_some(*id);
                 match census.seats.iter().find_map(of_host) {
-                    Some(id) => may_leave(&census, &self.policy, id).map_or_else(|why| Told::No(why.to_string()), |()| Told::Yes),
+                    Some(id) => may_leave(&census, &self.policy, id)
+                        .map_or_else(|why| Told::No(why.to_string()), |()| Told::Yes),
                     None => Told::Yes,
                 }
             }
@@ -238,10 +240,12 @@ impl Roster for Surroundings {
                 return gone.then(|| (*id, Profile { lost_data: true, eligible: Some(false), ..Profile::default() }));
             };
             let may = registered.role >= Role::Master;
-            let Health { disk_low, sync_p99_ms, uptime_ms, transient, draining, gone, prefer } = told.cloned().unwrap_or_default();
+            let Health { disk_low, sync_p99_ms, uptime_ms, transient, draining, gone, prefer } =
+                told.cloned().unwrap_or_default();
             let eligible = if may { told.map(|_| !transient) } else { Some(false) };
             let zone = registered.zone.iter().map(|part| part.to_string()).collect();
-            let profile = Profile { eligible, prefer, zone, draining, disk_low, lost_data: gone, sync_p99_ms, uptime_ms };
+            let profile =
+                Profile { eligible, prefer, zone, draining, disk_low, lost_data: gone, sync_p99_ms, uptime_ms };
             Some((*id, profile))
         };
         members.iter().filter_map(profile).collect()
@@ -289,6 +293,7 @@ impl Told {
     /// As it came back.
     #[must_use]
     pub fn decode(answer: &[u8]) -> Self {
-        serde_json::from_slice(answer).unwrap_or_else(|_| Self::No("the leader does not understand the question".into()))
+        serde_json::from_slice(answer)
+            .unwrap_or_else(|_| Self::No("the leader does not understand the question".into()))
     }
 }

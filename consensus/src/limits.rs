@@ -60,3 +60,9 @@ pub const ROOM_LOW_SHARE: u64 = 20;
 pub const TAIL_ENTRIES_MAX: usize = 4096;
 /// Their bytes.
 pub const TAIL_BYTES_MAX: usize = 32 << 20;
+/// A certificate: a host's name, and what else is in it. Those of this program have about 600 bytes.
+pub const CERTIFICATE_BYTES_MAX: usize = 2048;
+/// Authorities that are trusted at once: one, two while one takes over from another, and some that are late.
+pub const AUTHORITIES_MAX: usize = 4;
+/// A file with keys or certificates: so many certificates as base 64, with room for line ends.
+pub const PEM_BYTES_MAX: usize = AUTHORITIES_MAX * CERTIFICATE_BYTES_MAX * 2;

@@ -14,4 +14,6 @@ pub mod recovery;
 pub mod registrar;
 pub mod rendezvous;
 pub mod renewal;
+pub mod seeds;
+pub mod start;
 pub mod surroundings;

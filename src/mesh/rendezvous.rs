@@ -241,7 +241,9 @@ impl Local {
             let path = self.prefix.join(&host).join(FILE);
             let file = match OpenOptions::new().read(true).custom_flags(NOFOLLOW).open(&path) {
                 Ok(file) => file,
-                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                    continue;
+                }
                 Err(error) => {
                     // It is somebody's, whatever it says.
                     self.say(format!("{}: {error}", path.display()));

@@ -239,7 +239,11 @@ fn known(path: &Path) -> BTreeMap<String, Vec<IpAddr>> {
 /// Asks the machine's name service. The child is killed if nobody waits for its answer.
 async fn ask(getent: &Path, name: &str) -> Result<Vec<IpAddr>, String> {
     let mut command = Command::new(getent);
-    command.args(["--", "ahosts", name]).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LANG", "C.UTF-8");
+    command
+        .args(["--", "ahosts", name])
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("LANG", "C.UTF-8");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
     let mut child = command.spawn().map_err(|error| format!("{} cannot be run: {error}", getent.display()))?;
     let output = child.stdout.take().ok_or("getent has no output")?;
@@ -273,9 +277,34 @@ mod tests {
     #[test]
     fn seeds_are_read_in_all_their_spellings() {
         let texts = [
-            "a", "a:1", "http://a:2379", "https://a/", "A.Example.", "10.0.0.1", "10.0.0.1:7", "::1", "[::1]", "[::1]:7",
-            "a, b:2,,a", "", ",", "a:0", "a:65536", "a:x", "a:", ":1", "[::1", "[::1]7", "[fe80::1%eth0]:7", "1:2:3",
-            "10.0.0.256", "a b", "-a", "ftp://a", "[a]:1", "a:+1",
+            "a",
+            "a:1",
+            "http://a:2379",
+            "https://a/",
+            "A.Example.",
+            "10.0.0.1",
+            "10.0.0.1:7",
+            "::1",
+            "[::1]",
+            "[::1]:7",
+            "a, b:2,,a",
+            "",
+            ",",
+            "a:0",
+            "a:65536",
+            "a:x",
+            "a:",
+            ":1",
+            "[::1",
+            "[::1]7",
+            "[fe80::1%eth0]:7",
+            "1:2:3",
+            "10.0.0.256",
+            "a b",
+            "-a",
+            "ftp://a",
+            "[a]:1",
+            "a:+1",
         ];
         let mut out = String::new();
         for text in texts {
@@ -287,7 +316,36 @@ mod tests {
                 Err(error) => writeln!(out, "{text:?}: {error}").unwrap(),
             }
         }
-        expect![[r#""#]].assert_eq(&out);
+        expect![[r#"
+            "a": a:6468
+            "a:1": a:1
+            "http://a:2379": a:2379
+            "https://a/": a:6468
+            "A.Example.": a.example.:6468
+            "10.0.0.1": 10.0.0.1:6468
+            "10.0.0.1:7": 10.0.0.1:7
+            "::1": [::1]:6468
+            "[::1]": [::1]:6468
+            "[::1]:7": [::1]:7
+            "a, b:2,,a": a:6468 b:2
+            "": 
+            ",": 
+            "a:0": 'a:0' is no seed: nobody listens on port 0; HOST, HOST:PORT or [IPV6]:PORT is wanted
+            "a:65536": 'a:65536' is no seed: a port is below 65536; HOST, HOST:PORT or [IPV6]:PORT is wanted
+            "a:x": 'a:x' is no seed: a port is a number; HOST, HOST:PORT or [IPV6]:PORT is wanted
+            "a:": 'a:' is no seed: a port is below 65536; HOST, HOST:PORT or [IPV6]:PORT is wanted
+            ":1": ':1' is no seed: there is no host; HOST, HOST:PORT or [IPV6]:PORT is wanted
+            "[::1": '[::1' is no seed: the bracket is not closed; HOST, HOST:PORT or [IPV6]:PORT is wanted
+            "[::1]7": '[::1]7' is no seed: after the bracket comes a colon and a port; HOST, HOST:PORT or [IPV6]:PORT is wanted
+            "[fe80::1%eth0]:7": '[fe80::1%eth0]:7' is no seed: in brackets stands an IPv6 address without a zone; HOST, HOST:PORT or [IPV6]:PORT is wanted
+            "1:2:3": '1:2:3' is no seed: with more than one colon it is no IPv6 address; HOST, HOST:PORT or [IPV6]:PORT is wanted
+            "10.0.0.256": '10.0.0.256' is no seed: it looks like an address and is none; HOST, HOST:PORT or [IPV6]:PORT is wanted
+            "a b": 'a b' is no seed: a name has letters, digits, '.' and '-'; HOST, HOST:PORT or [IPV6]:PORT is wanted
+            "-a": '-a' is no seed: a name has letters, digits, '.' and '-'; HOST, HOST:PORT or [IPV6]:PORT is wanted
+            "ftp://a": 'ftp://a' is no seed: a port is a number; HOST, HOST:PORT or [IPV6]:PORT is wanted
+            "[a]:1": '[a]:1' is no seed: in brackets stands an IPv6 address without a zone; HOST, HOST:PORT or [IPV6]:PORT is wanted
+            "a:+1": 'a:+1' is no seed: a port is a number; HOST, HOST:PORT or [IPV6]:PORT is wanted
+        "#]].assert_eq(&out);
         let many: Vec<_> = (0..100).map(|n| format!("h{n}")).collect();
         assert_eq!(parse(&many), Err(SeedError::Many));
         assert_eq!(parse(&[many[..SEEDS_MAX].join(",")]).map(|seeds| seeds.len()), Ok(SEEDS_MAX));
@@ -302,7 +360,8 @@ mod tests {
     fn names_come_from_the_hosts_file_first() {
         let scratch = tempfile::tempdir().unwrap();
         let hosts = scratch.path().join("hosts");
-        std::fs::write(&hosts, "# names\n10.0.0.1 A a.example # one\n::2 a\n\n1.2.3 bad\n10.0.0.3\n\u{fffd}\n").unwrap();
+        std::fs::write(&hosts, "# names\n10.0.0.1 A a.example # one\n::2 a\n\n1.2.3 bad\n10.0.0.3\n\u{fffd}\n")
+            .unwrap();
         let resolver = Resolver { hosts, getent: None };
         let found = resolve(&resolver, "a,a.example:7,10.0.0.9,localhost:1");
         let addresses: Vec<_> = found.addresses.iter().map(ToString::to_string).collect();

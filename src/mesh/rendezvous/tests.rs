@@ -5,8 +5,8 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::sync::Barrier;
 
 use expect_test::expect;
-use mgmt_consensus::{ClusterId, Incarnation, PeerId};
 use mgmt_consensus::identity::{Identity, render};
+use mgmt_consensus::{ClusterId, Incarnation, PeerId};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::*;
@@ -76,11 +76,11 @@ fn what_a_host_does_that_is_started_without_seeds() {
         one lives: join a
         one lives, a new one: join a
         one has a token: join b
-        none has a token: wait: a live under this prefix and have no token that lets others in; join one of them with --seeds and --token (mgmt token create)
+        none has a token: wait: no token that lets others in is announced by who lives under this prefix (a); join with --seeds and --token (mgmt token create)
         two clusters: refuse: two clusters live under this prefix: a of cluster 00000000000000000000000000000001; b of cluster 00000000000000000000000000000002; stop one of them, or give this host a --prefix of its own, or say with --seeds and --token which to join
         one lives, another sleeps: join a
-        one sleeps: wait: a under this prefix belong to a mesh and none of them runs; waiting for one (mgmt run --hostname a), or begin a mesh of its own with --new-cluster
-        many sleep: wait: s0, s1, s2, s3, s4 and 3 more under this prefix belong to a mesh and none of them runs; waiting for one (mgmt run --hostname s0, or mgmt run --hostname s1, or mgmt run --hostname s2, or mgmt run --hostname s3, or mgmt run --hostname s4), or begin a mesh of its own with --new-cluster
+        one sleeps: wait: none of the hosts runs that belong to a mesh under this prefix (a); waiting for one of them (start mgmt run --hostname a), or begin another mesh with --new-cluster
+        many sleep: wait: none of the hosts runs that belong to a mesh under this prefix (s0, s1, s2, s3, s4 and 3 more); waiting for one of them (start mgmt run --hostname s0, or mgmt run --hostname s1, or mgmt run --hostname s2, or mgmt run --hostname s3, or mgmt run --hostname s4), or begin another mesh with --new-cluster
         one sleeps, a new one: found
         oneself: resume
         one's own ghost: found

@@ -18,6 +18,8 @@ pub mod recovery;
 pub mod registrar;
 pub mod rendezvous;
 pub mod renewal;
+pub mod seeds;
+pub mod start;
 pub mod surroundings;
 
 use std::net::SocketAddr;

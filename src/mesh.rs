@@ -1,6 +1,10 @@
 //! This host's part in a mesh, beside the engine and on a runtime of its own.
+//!
+//! What a starting host does is decided in `start`; a life in the mesh is a [`Node`]; this keeps one life after the other,
+//! and says how it stands. The engine goes on without a mesh: nothing here ends a run.
 
 pub mod answers;
+mod arrival;
 pub mod backup;
 pub mod bootstrap;
 pub mod doctor;
@@ -8,10 +12,302 @@ pub mod handover;
 pub mod joining;
 pub mod messages;
 pub mod node;
+pub mod papers;
 pub mod place;
 pub mod porter;
 pub mod recovery;
 pub mod registrar;
 pub mod rendezvous;
 pub mod renewal;
+pub mod seeds;
+pub mod start;
 pub mod surroundings;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mgmt_consensus::identity::Stored;
+use mgmt_consensus::quic::Endpoint;
+use mgmt_consensus::{disk, identity, log_store};
+use mgmt_engine::Clock;
+use mgmt_store::{HostName, Shared};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use arrival::{Arrived, arrive};
+use node::{Ended, Node, Setup};
+use place::Place;
+use rendezvous::{Local, Scene};
+use start::{Before, Facts, Flags, Graph};
+
+/// Threads of the mesh: the group, its disk and QUIC are not to wait for what a resource does.
+const THREADS: usize = 2;
+/// Between two attempts to come up: grows from the first to the last.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// How long an attempt to be let in goes on before it is begun anew.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the founder's first commands may take.
+const LIMIT: Duration = Duration::from_secs(10);
+/// How long the end of the mesh may hold up the end of the program.
+const FAREWELL: Duration = Duration::from_secs(10);
+/// Where hosts listen for each other unless told otherwise.
+pub const PORT: u16 = 6468;
+
+/// What a mesh is started with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `PREFIX`.
+    pub prefix: PathBuf,
+    /// The usual prefix of this user, if there is one.
+    pub usual: Option<PathBuf>,
+    /// `PREFIX/HOSTNAME`, whose lock is held.
+    pub state: PathBuf,
+    /// This host's name.
+    pub host: HostName,
+    /// What was typed.
+    pub flags: Flags,
+    /// What the graph has to do with the mesh.
+    pub graph: Graph,
+    /// Where to listen, if that was said.
+    pub listen: Option<SocketAddr>,
+    /// Where this host stands: `a/b/c` in parts.
+    pub zone: Vec<Arc<str>>,
+    /// Leave for good at the end.
+    pub leave_on_exit: bool,
+    /// This run has an end: never a master, and its id goes with it.
+    pub transient: bool,
+    /// Nobody else is to be found: a prefix made for this run alone.
+    pub private: bool,
+    /// Time.
+    pub clock: Clock,
+}
+
+/// How this host stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stage {
+    /// It is on its way in, or waits; in words.
+    Coming(String),
+    /// It is a member.
+    Member,
+    /// It has no part in a mesh any more; in words.
+    Stopped(String),
+}
+
+/// This host's part in a mesh. Clones are the same part.
+#[derive(Clone)]
+pub struct Mesh(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    stage: watch::Sender<Stage>,
+    node: Mutex<Option<Arc<Node>>>,
+    shared: Arc<Shared>,
+    stop: watch::Sender<bool>,
+    keeper: Mutex<Option<(JoinHandle<()>, tokio::runtime::Runtime)>>,
+}
+
+/// How one attempt ended.
+enum Attempt {
+    /// It was asked to end.
+    Asked,
+    /// It is to be tried again.
+    Again(String),
+    /// It is of no use to try again.
+    Never(String),
+}
+
+impl Mesh {
+    /// Begins, on threads of its own. What goes wrong later is said in [`Mesh::stage`].
+    ///
+    /// # Errors
+    /// If the system has no threads to give.
+    pub fn start(settings: Settings) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("mesh")
+            .enable_all()
+            .build()?;
+        let mesh = Self(Arc::new(Inner {
+            settings,
+            stage: watch::Sender::new(Stage::Coming("starting".to_owned())),
+            node: Mutex::new(None),
+            shared: Arc::default(),
+            stop: watch::Sender::new(false),
+            keeper: Mutex::new(None),
+        }));
+        let keeper = runtime.spawn(mesh.clone().keep());
+        *mesh.0.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some((keeper, runtime));
+        Ok(mesh)
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        self.0.stage.borrow().clone()
+    }
+
+    /// Waits until it stands otherwise than now. Cancel safe.
+    pub async fn changed(&self) -> Stage {
+        let mut stage = self.0.stage.subscribe();
+        // The sender lives as long as this.
+        drop(stage.changed().await);
+        stage.borrow().clone()
+    }
+
+    /// The present life, if it is a member.
+    #[must_use]
+    pub fn node(&self) -> Option<Arc<Node>> {
+        self.0.node.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The state of the store as it was last known here, over all lives.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.0.shared
+    }
+
+    /// What it was started with.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// Ends it: leadership is handed over, others are told, the log is closed.
+    pub async fn stop(&self) {
+        self.0.stop.send_replace(true);
+        let keeper = self.0.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((keeper, runtime)) = keeper else { return };
+        match tokio::time::timeout(FAREWELL, keeper).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "mesh: its task has not ended well"),
+            Err(_) => tracing::warn!("mesh: it has not ended within {} s, and is left", FAREWELL.as_secs()),
+        }
+        runtime.shutdown_background();
+    }
+
+    fn say(&self, stage: Stage) {
+        let said = self.0.stage.send_if_modified(|now| {
+            let other = *now != stage;
+            *now = stage.clone();
+            other
+        });
+        if said {
+            match &stage {
+                Stage::Coming(why) => tracing::info!("mesh: {why}"),
+                Stage::Member => {}
+                Stage::Stopped(why) => tracing::warn!("mesh: {why}; this host goes on without it"),
+            }
+        }
+    }
+
+    /// One life after the other.
+    async fn keep(self) {
+        let mut stop = self.0.stop.subscribe();
+        let mut pause = PAUSE_MIN;
+        loop {
+            let attempt = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => Attempt::Asked,
+                attempt = self.live(&mut pause) => attempt,
+            };
+            let node = self.0.node.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(node) = node {
+                if matches!(attempt, Attempt::Asked)
+                    && self.0.settings.leave_on_exit
+                    && let Err(why) = node.leave().await
+                {
+                    tracing::warn!("mesh: this host has not left: {why}");
+                }
+                node.stop().await;
+                node.setup.endpoint.close().await;
+                if !matches!(attempt, Attempt::Asked) {
+                    self.bury(&node).await;
+                }
+            }
+            match attempt {
+                Attempt::Asked => return,
+                Attempt::Again(why) => self.say(Stage::Coming(why)),
+                Attempt::Never(why) => {
+                    self.say(Stage::Stopped(why));
+                    drop(stop.wait_for(|stop| *stop).await);
+                    return;
+                }
+            }
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
+            }
+        }
+    }
+
+    /// Puts the log of a life that is over out of the way: whoever has failed, or was removed, comes back as somebody new.
+    async fn bury(&self, node: &Node) {
+        let disk = disk::files::Files::open(&node.setup.state);
+        let buried = match disk {
+            Ok(disk) => log_store::quarantine(&disk).await,
+            Err(error) => Err(error),
+        };
+        match buried {
+            Ok(folder) => tracing::info!("mesh: the log of this host's former part lies in {folder}"),
+            Err(error) => tracing::warn!("mesh: the log of this host's former part cannot be put aside: {error}"),
+        }
+    }
+
+    /// One life, from coming up to its end.
+    async fn live(&self, pause: &mut Duration) -> Attempt {
+        let Arrived { node, announced } = match arrive(self).await {
+            Ok(arrived) => arrived,
+            Err(attempt) => return attempt,
+        };
+        *self.0.node.lock().unwrap_or_else(PoisonError::into_inner) = Some(node.clone());
+        self.say(Stage::Member);
+        *pause = PAUSE_MIN;
+        let ended = node.ended().await;
+        drop(announced);
+        match ended {
+            Ended::Failed(why) => {
+                Attempt::Again(format!("this host's part has stopped: {why}; it comes back under a new id"))
+            }
+            Ended::Removed => Attempt::Again("this host is a member no more; it asks to be let in again".to_owned()),
+        }
+    }
+
+    /// What all lives of this process have in common.
+    fn setup(&self, place: Place, endpoint: Endpoint) -> Setup {
+        let Settings { state, host, clock, zone, transient, .. } = self.settings().clone();
+        Setup { state, place, host, clock, endpoint, zone, transient, shared: self.0.shared.clone() }
+    }
+}
+
+impl Settings {
+    /// All there is to know for deciding what to do.
+    ///
+    /// # Errors
+    /// The state directory or the prefix cannot be read.
+    pub fn facts(&self) -> std::io::Result<Facts> {
+        let disk = disk::files::Files::open(&self.state)?;
+        let before = match identity::load(&disk).map_err(std::io::Error::other)? {
+            Stored::Missing => Before::Nobody,
+            Stored::Sound(identity) => Before::Member(identity.cluster),
+            Stored::Damaged(why) => Before::Damaged(why.to_string()),
+        };
+        let me = self.host.as_str();
+        let nobody =
+            Scene { me: me.to_owned(), live: Vec::new(), sleepers: Vec::new(), new_cluster: self.flags.new_cluster };
+        let scene = match Local::existing(&self.prefix)? {
+            Some(local) if !self.private => local.scene(me, self.flags.new_cluster)?,
+            _ => nobody,
+        };
+        let usual = self.usual.as_ref().filter(|usual| **usual != self.prefix);
+        let elsewhere = match usual.map(|usual| Local::existing(usual)) {
+            Some(Ok(Some(local))) => local.live()?,
+            // Another prefix than ours is of no concern if it cannot be read.
+            _ => Vec::new(),
+        };
+        Ok(Facts { flags: self.flags.clone(), graph: self.graph, before, promised: None, scene, elsewhere })
+    }
+}

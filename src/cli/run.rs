@@ -1,23 +1,23 @@
 //! `mgmt run`: the agent, and batch runs.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use mgmt_engine::Clock;
 
 use super::args::{self, MaybeSeconds};
 use super::{Exit, Failure, graph_source};
-use crate::agent::{self, Ended, Settings};
+use crate::agent::{self, Ended, Settings, Source};
+use crate::mesh;
+use crate::mesh::start::{Flags, Graph, Start, plan};
 use crate::progress::Progress;
+use crate::state::{self, Home, State};
 
 /// Runs it.
 ///
 /// # Errors
 /// It could not start.
 pub fn run(args: args::Run, progress: Progress, clock: Clock) -> Result<Exit, Failure> {
-    if let Some(flag) = args.mesh.given() {
-        let message = format!("{flag} is of the mesh, which is not built yet: leave it out to run this host alone");
-        return Err(Failure::new(Exit::Usage, message));
-    }
     let ignored = args.old.given();
     if !ignored.is_empty() {
         tracing::warn!("without effect here: {}", ignored.join(", "));
@@ -29,9 +29,12 @@ pub fn run(args: args::Run, progress: Progress, clock: Clock) -> Result<Exit, Fa
     let host = graph_source::host(&home, &source, args.common.noop)?;
     become_the_agent()?;
     let (converged, once) = when_to_end(args.converged_timeout, args.converger_timeout, args.converged_exit);
+    let transient = once || args.common.max_runtime.is_some();
+    let mesh = mesh(&args, &source, &home, &state, transient, clock)?;
     let settings = Settings {
+        mesh,
         state,
-        hostname: home.hostname,
+        hostname: home.hostname.clone(),
         source,
         options,
         converged,
@@ -46,6 +49,58 @@ pub fn run(args: args::Run, progress: Progress, clock: Clock) -> Result<Exit, Fa
     let ended = agent::run(settings, &host, clock)?;
     draw(&ended, args.common.graphviz.as_deref())?;
     Ok(exit(&ended, once, args.common.detailed_exitcode))
+}
+
+/// This host's part in a mesh, if there is a reason for one. A run that needs none opens no socket and pays nothing.
+///
+/// # Errors
+/// What was asked for cannot be.
+fn mesh(
+    args: &args::Run,
+    source: &Source,
+    home: &Home,
+    state: &State,
+    transient: bool,
+    clock: Clock,
+) -> Result<Option<mesh::Settings>, Failure> {
+    let usage = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error.to_string());
+    let listen = args.mesh.listen.as_deref().map(listen).transpose()?;
+    let zone = args.mesh.zone.as_deref().unwrap_or_default();
+    let settings = mesh::Settings {
+        prefix: home.prefix.clone(),
+        usual: state::default_prefix(),
+        state: state.directory().to_owned(),
+        host: mgmt_store::HostName::parse(&home.hostname).map_err(|e| usage(&e))?,
+        flags: Flags::of(&args.mesh, args.no_network)?,
+        graph: if *source == Source::Empty { Graph::None } else { Graph::Without },
+        listen,
+        zone: zone.split('/').filter(|part| !part.is_empty()).map(Into::into).collect(),
+        leave_on_exit: args.mesh.leave_on_exit,
+        transient,
+        private: args.common.tmp_prefix,
+        clock,
+    };
+    let facts = settings.facts();
+    let facts = facts.map_err(|e| Failure::new(Exit::CannotCreate, format!("cannot look around: {e}")))?;
+    match plan(&facts) {
+        Start::Off { .. } => Ok(None),
+        Start::Refuse(failure) => Err(failure),
+        _ => Ok(Some(settings)),
+    }
+}
+
+/// Where to listen: `IP:PORT`, `IP` or `PORT`, also as the old program wrote it.
+fn listen(text: &str) -> Result<SocketAddr, Failure> {
+    let bare = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).unwrap_or(text);
+    let bare = bare.trim_end_matches('/');
+    let everywhere = |port| SocketAddr::from(([0, 0, 0, 0], port));
+    let ip = |text: &str| text.trim_matches(['[', ']']).parse().ok().map(|ip| SocketAddr::new(ip, mesh::PORT));
+    let address =
+        bare.parse().ok().or_else(|| ip(bare)).or_else(|| bare.trim_start_matches(':').parse().ok().map(everywhere));
+    address.ok_or_else(|| {
+        let message = format!("--listen takes an address of this host, as 192.0.2.1:{}, not '{text}'", mesh::PORT);
+        Failure::new(Exit::Usage, message)
+    })
 }
 
 /// Quiet for how long counts as converged, and whether to exit then.

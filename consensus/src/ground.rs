@@ -38,7 +38,7 @@ pub struct Native;
 impl Ground for Native {
     type Runtime = openraft::impls::TokioRuntime;
     type Disk = crate::disk::files::Files;
-    type Transport = crate::transport::memory::Memory<Self::Runtime>;
+    type Transport = crate::quic::Quic;
 
     fn aside<F>(name: &'static str, work: F) -> impl Future<Output = Option<F::Output>> + Send + 'static
     where
@@ -66,4 +66,11 @@ where
     };
     std::thread::Builder::new().name(name.to_owned()).spawn(body).expect("the system has a thread to give");
     async { result.await.ok() }
+}
+
+/// A number by chance, of the program's own ground: names of peers and lives are drawn with it.
+#[must_use]
+pub fn chance() -> u64 {
+    use rand::Rng as _;
+    <Native as Ground>::Runtime::thread_rng().next_u64()
 }

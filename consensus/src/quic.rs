@@ -180,11 +180,6 @@ impl Close {
     }
 }
 
-/// What a peer is called in the handshake.
-fn server_name(peer: PeerId) -> String {
-    format!("{peer}.mgmt")
-}
-
 /// What the TLS session exports: both ends have it, and nobody between them.
 type Exporter = [u8; 32];
 
@@ -194,7 +189,6 @@ fn exporter(connection: &quinn::Connection) -> Exporter {
     exported.expect("32 bytes are not too many");
     secret
 }
-
 
 /// Chance that others cannot guess.
 fn chance<const BYTES: usize>() -> [u8; BYTES] {

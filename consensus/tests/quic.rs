@@ -43,7 +43,8 @@ impl Doorkeeper for View {
 
     fn addresses(&self, peer: PeerId) -> Vec<SocketAddr> {
         let mut wires = self.wires.lock().unwrap();
-        let through = |at| *wires.entry((self.me, peer, at)).or_insert_with(|| wire(self.me, peer, at, self.cuts.clone()));
+        let through =
+            |at| *wires.entry((self.me, peer, at)).or_insert_with(|| wire(self.me, peer, at, self.cuts.clone()));
         self.book.addresses(peer).into_iter().map(through).collect()
     }
 }

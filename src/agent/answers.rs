@@ -9,12 +9,14 @@ use mgmt_engine::runner::Engine;
 use mgmt_resources::Host;
 use serde_json::json;
 
-use crate::control::Answers;
+use crate::control::mesh::Ask;
+use crate::control::{Answers, Conversation};
 use crate::events::{Events, rfc3339};
 use crate::observer::Tally;
 
 /// What the socket answers from.
 pub(super) struct Shared {
+    pub(super) mesh: Option<crate::mesh::Mesh>,
     pub(super) engine: Arc<Engine>,
     pub(super) events: Arc<Events>,
     pub(super) tally: Arc<Tally>,
@@ -84,5 +86,9 @@ impl Answers for Shared {
 
     fn events(&self) -> &Events {
         &self.events
+    }
+
+    async fn mesh(&self, asked: Ask, talk: Conversation) -> std::io::Result<()> {
+        crate::mesh::answers::answer(asked, talk).await
     }
 }

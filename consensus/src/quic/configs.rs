@@ -5,7 +5,10 @@ use std::sync::{Arc, LazyLock, OnceLock};
 
 use quinn::congestion::CubicConfig;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{ClientConfig, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn::{
+    ClientConfig, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig,
+    VarInt,
+};
 use ring::hmac;
 use rustls::RootCertStore;
 use rustls::client::{Resumption, WebPkiServerVerifier};
@@ -116,7 +119,11 @@ pub(super) fn member(options: &Options, mesh: &Identity) -> io::Result<ClientCon
 }
 
 /// How somebody is visited. The words are why he was not believed.
-pub(super) fn visitor(options: &Options, errand: Errand, pin: Pin) -> io::Result<(ClientConfig, Arc<OnceLock<String>>)> {
+pub(super) fn visitor(
+    options: &Options,
+    errand: Errand,
+    pin: Pin,
+) -> io::Result<(ClientConfig, Arc<OnceLock<String>>)> {
     let (pinned, why) = Pinned::new(pin, &PROVIDER);
     let builder = rustls::ClientConfig::builder_with_provider(PROVIDER.clone()).with_protocol_versions(TLS);
     let builder = builder.expect(SUITABLE).dangerous().with_custom_certificate_verifier(Arc::new(pinned));

@@ -9,7 +9,8 @@ use futures_util::stream::FuturesUnordered;
 use quinn::ClientConfig;
 use rustls::pki_types::CertificateDer;
 
-use super::{Close, Doorkeeper, server_name};
+use super::{Close, Doorkeeper};
+use crate::authority::server_name;
 use crate::identity::PeerId;
 use crate::limits::ADDRESSES_MAX;
 

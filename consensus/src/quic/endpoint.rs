@@ -143,8 +143,7 @@ impl Endpoint {
         deadline: Duration,
     ) -> Result<Visited, VisitError> {
         let impossible = |error: &dyn fmt::Display| VisitError::Impossible(to, error.to_string());
-        let (config, why) =
-            configs::visitor(&self.0.options, errand, pin).map_err(|error| impossible(&error))?;
+        let (config, why) = configs::visitor(&self.0.options, errand, pin).map_err(|error| impossible(&error))?;
         let connecting = self.0.quinn.connect_with(config, to, "visit.mgmt").map_err(|error| impossible(&error))?;
         visits::visit(connecting, to, &why, say, deadline).await
     }

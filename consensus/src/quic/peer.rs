@@ -85,11 +85,7 @@ impl Peer {
     }
 
     /// Begins a call; it is in line when this returns. `None`: this end is closed.
-    pub(super) fn begin(
-        &self,
-        lane: Lane,
-        message: Bytes,
-    ) -> Option<(u64, oneshot::Receiver<Result<Bytes, Gone>>)> {
+    pub(super) fn begin(&self, lane: Lane, message: Bytes) -> Option<(u64, oneshot::Receiver<Result<Bytes, Gone>>)> {
         let way = &self.ways[lane as usize];
         let begun = way.lock().begin(message)?;
         self.begun.fetch_add(1, Ordering::Relaxed);

@@ -3,12 +3,16 @@
 
 use std::io;
 
-use super::Credentials;
+use rustls::pki_types::UnixTime;
 
-/// A new one.
+use super::{Credentials, chance};
+use crate::authority::{KeyPair, temporary};
+use crate::identity::PeerId;
+
+/// A new one, for nobody in particular.
 pub(super) fn credentials() -> io::Result<Credentials> {
-    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(io::Error::other)?;
-    let name = rcgen::CertificateParams::new(["visitor.mgmt".to_owned()]).map_err(io::Error::other)?;
-    let certificate = name.self_signed(&key).map_err(io::Error::other)?;
-    Ok(Credentials { certificate: certificate.der().to_vec(), key: key.serialize_der(), authorities: Vec::new() })
+    let key = KeyPair::generate().map_err(io::Error::other)?;
+    let peer = PeerId(u128::from_le_bytes(chance()));
+    let certificate = temporary(peer, &key, UnixTime::now().as_secs()).map_err(io::Error::other)?;
+    Ok(Credentials { certificate, key: key.pkcs8().to_vec(), authorities: Vec::new() })
 }

@@ -211,7 +211,9 @@ pub(super) async fn visit(
     let answer = tokio::time::timeout_at(until, conversation).await;
     let answer = answer.map_err(|_elapsed| VisitError::Timeout(to, deadline))??;
     Close::Done.say(&connection, "");
-    let chain = connection.peer_identity().and_then(|chain| chain.downcast::<Vec<rustls::pki_types::CertificateDer<'_>>>().ok());
+    let chain = connection
+        .peer_identity()
+        .and_then(|chain| chain.downcast::<Vec<rustls::pki_types::CertificateDer<'_>>>().ok());
     let chain = chain.map(|chain| chain.iter().map(|certificate| certificate.to_vec()).collect()).unwrap_or_default();
     Ok(Visited { answer: answer.into(), exporter, chain })
 }

@@ -11,20 +11,20 @@ use mgmt_consensus::quic::{Caller, Credentials, Doorkeeper, Endpoint, Options, Q
 use mgmt_consensus::{ClusterId, PeerId};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PKCS_ED25519};
 
-pub const CLUSTER: ClusterId = ClusterId(7);
+pub(crate) const CLUSTER: ClusterId = ClusterId(7);
 
-pub fn loopback() -> SocketAddr {
+pub(crate) fn loopback() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
 
 /// Signs certificates.
-pub struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pub certificate: Vec<u8>,
+    pub(crate) certificate: Vec<u8>,
 }
 
 impl Authority {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -32,11 +32,11 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), certificate }
     }
 
-    pub fn issue(&self, name: &str) -> Credentials {
+    pub(crate) fn issue(&self, name: &str) -> Credentials {
         self.issue_with(name, |_| {})
     }
 
-    pub fn issue_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Credentials {
+    pub(crate) fn issue_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Credentials {
         let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         change(&mut params);
@@ -45,27 +45,27 @@ impl Authority {
     }
 }
 
-pub fn name(peer: PeerId) -> String {
+pub(crate) fn name(peer: PeerId) -> String {
     format!("{peer}.mgmt")
 }
 
 /// Who is let in, and where everybody is.
 #[derive(Default)]
-pub struct Book {
-    pub callers: Mutex<BTreeMap<Vec<u8>, Caller>>,
-    pub addresses: Mutex<BTreeMap<PeerId, Vec<SocketAddr>>>,
+pub(crate) struct Book {
+    pub(crate) callers: Mutex<BTreeMap<Vec<u8>, Caller>>,
+    pub(crate) addresses: Mutex<BTreeMap<PeerId, Vec<SocketAddr>>>,
 }
 
 impl Book {
-    pub fn admit(&self, credentials: &Credentials, peer: PeerId) {
+    pub(crate) fn admit(&self, credentials: &Credentials, peer: PeerId) {
         self.callers.lock().unwrap().insert(credentials.certificate.clone(), Caller { peer, may_lead: true });
     }
 
-    pub fn expel(&self, peer: PeerId) {
+    pub(crate) fn expel(&self, peer: PeerId) {
         self.callers.lock().unwrap().retain(|_, caller| caller.peer != peer);
     }
 
-    pub fn list(&self, peer: PeerId, addresses: Vec<SocketAddr>) {
+    pub(crate) fn list(&self, peer: PeerId, addresses: Vec<SocketAddr>) {
         self.addresses.lock().unwrap().insert(peer, addresses);
     }
 }
@@ -81,28 +81,28 @@ impl Doorkeeper for Book {
 }
 
 /// A mesh whose members know each other.
-pub struct Mesh {
-    pub authority: Authority,
-    pub book: Arc<Book>,
+pub(crate) struct Mesh {
+    pub(crate) authority: Authority,
+    pub(crate) book: Arc<Book>,
 }
 
 impl Mesh {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { authority: Authority::new(), book: Arc::default() }
     }
 
-    pub fn credentials(&self, peer: PeerId) -> Credentials {
+    pub(crate) fn credentials(&self, peer: PeerId) -> Credentials {
         let credentials = self.authority.issue(&name(peer));
         self.book.admit(&credentials, peer);
         credentials
     }
 
     /// A member, who is listed where he listens.
-    pub fn join(&self, peer: u128) -> (Endpoint, Quic) {
+    pub(crate) fn join(&self, peer: u128) -> (Endpoint, Quic) {
         self.join_with(PeerId(peer), Options::lan(loopback()))
     }
 
-    pub fn join_with(&self, peer: PeerId, options: Options) -> (Endpoint, Quic) {
+    pub(crate) fn join_with(&self, peer: PeerId, options: Options) -> (Endpoint, Quic) {
         let endpoint = Endpoint::bind(options).unwrap();
         let quic = endpoint.mesh(CLUSTER, peer, self.credentials(peer), self.book.clone()).unwrap();
         self.book.list(peer, vec![endpoint.local_address()]);
@@ -111,10 +111,10 @@ impl Mesh {
 }
 
 /// Which ways are cut: from whom to whom.
-pub type Cuts = Arc<Mutex<BTreeSet<(PeerId, PeerId)>>>;
+pub(crate) type Cuts = Arc<Mutex<BTreeSet<(PeerId, PeerId)>>>;
 
 /// A wire between one who dials and one who is dialled. Ends with the runtime.
-pub fn wire(from: PeerId, to: PeerId, at: SocketAddr, cuts: Cuts) -> SocketAddr {
+pub(crate) fn wire(from: PeerId, to: PeerId, at: SocketAddr, cuts: Cuts) -> SocketAddr {
     let bind = || {
         let socket = std::net::UdpSocket::bind(loopback()).unwrap();
         socket.set_nonblocking(true).unwrap();

@@ -291,8 +291,6 @@ impl Search {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     fn told(client: u32, time: (Nanos, Nanos), act: Act) -> Operation {
@@ -435,10 +433,9 @@ mod tests {
 
     #[test]
     fn true_histories_are_believed_and_soon() {
-        let start = Instant::now();
         let judged = judge(&true_history(1, 100_000, 16, 500, 10)).unwrap();
         assert_eq!((judged.operations, judged.keys), (100_000, 200));
-        assert!(start.elapsed().as_secs() < 30, "{:?} for {judged:?}", start.elapsed());
+        assert!(judged.looks < 200_000, "it tries too much: {judged:?}");
         for seed in 0..200 {
             good(&true_history(seed, 300, 16, 300, 50));
         }
@@ -480,7 +477,13 @@ mod tests {
                 Act::Read(_) => state,
                 Act::Write(value) => Some(value),
                 Act::Swap { was, held: Some(held), .. } if holds(was) != held => return false,
-                Act::Swap { was, new, .. } => if holds(was) { Some(new) } else { state },
+                Act::Swap { was, new, .. } => {
+                    if holds(was) {
+                        Some(new)
+                    } else {
+                        state
+                    }
+                }
             };
             left.remove(at);
             let good = explained(left, next);
@@ -501,7 +504,9 @@ mod tests {
                     let act = match dice.below(4) {
                         0 | 1 => Act::Read(value(&mut dice)),
                         2 => Act::Write(number % 3 + 1),
-                        _ => Act::Swap { was: value(&mut dice), new: 1 + dice.below(3), held: Some(dice.below(2) == 0) },
+                        _ => {
+                            Act::Swap { was: value(&mut dice), new: 1 + dice.below(3), held: Some(dice.below(2) == 0) }
+                        }
                     };
                     let operation = told(0, (invoked, invoked + 1 + dice.below(6)), act);
                     if dice.below(5) == 0 { unknown(operation) } else { operation }

@@ -4,7 +4,9 @@
 
 pub mod apply;
 pub mod args;
+pub mod cluster;
 pub mod completions;
+pub mod doctor;
 pub mod events;
 pub mod exit;
 pub mod explain;
@@ -12,12 +14,20 @@ pub mod facts;
 pub mod graph;
 pub mod graph_source;
 pub mod init;
+pub mod join;
+pub mod kv;
+pub mod lock;
 pub mod man;
+pub mod members;
 pub mod plan;
 pub mod print;
 pub mod run;
+pub mod snapshot;
 pub mod status;
+pub mod token;
 pub mod validate;
+
+use std::process::ExitCode;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
@@ -30,7 +40,7 @@ use args::{Args, Verb};
 pub use exit::{Exit, Failure};
 
 /// Runs the program with these arguments, the first being its own name, and returns its exit code.
-pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
+pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
     let clock = Clock::start();
     let args = match Args::try_parse_from(arguments) {
         Ok(args) => args,
@@ -41,7 +51,7 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
             };
             // Nobody is left to tell if this cannot be printed.
             drop(error.print());
-            return code;
+            return code.into();
         }
     };
     let progress = Progress::new();
@@ -60,10 +70,18 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
         Verb::Init(args) => init::run(&args, out),
         Verb::Explain(args) => explain::run(&args, KINDS, out),
         Verb::Facts(args) => facts::run(&args, out),
+        Verb::Members(args) => members::run(&args, out),
+        Verb::Cluster { verb } => cluster::run(&verb, out),
+        Verb::Token { verb } => token::run(&verb, out),
+        Verb::Join(args) => join::run(&args, out),
+        Verb::Kv { verb } => kv::run(&verb, out),
+        Verb::Lock(args) => return lock::run(&args).unwrap_or_else(|failure| failure.say().into()),
+        Verb::Snapshot { verb } => snapshot::run(&verb, out),
+        Verb::Doctor(args) => doctor::run(&args, out),
         Verb::Completions { shell } => completions::run(shell, out),
         Verb::Man { verb, directory } => man::run(verb.as_deref(), directory.as_deref(), out),
     };
-    ended.unwrap_or_else(|failure| failure.say())
+    ended.unwrap_or_else(|failure| failure.say()).into()
 }
 
 /// A picture needs a host only because resources are built for one; it touches nothing of it.

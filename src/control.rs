@@ -1,7 +1,12 @@
 //! The local control socket: lets other verbs ask a running agent, and nobody else.
 //!
 //! `PREFIX/HOSTNAME/control.sock`, 0600; whoever connects must be the same user, or root. One JSON line is asked, JSON
-//! lines answer, and the end of the stream ends the answer. Must not know what an answer means to people.
+//! lines answer, and the end of the stream ends the answer. One question turns the connection into a pipe of lines, both
+//! ways. Questions that are answered at once and those that stand (followers, locks, pipes) have places of their own, so
+//! that the latter never keep anybody from asking. Must not know what an answer means to people.
+
+mod client;
+pub mod mesh;
 
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -12,22 +17,29 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 
 use crate::cli::{Exit, Failure};
 use crate::events::Happened;
-use crate::state::Home;
+pub use client::{Client, Talk, find};
+use mesh::{Ask, Reply};
 
 /// The socket's name in the state directory.
 const NAME: &str = "control.sock";
-/// Longest question.
-const QUESTION_MAX: u64 = 64 * 1024;
+/// Longest question: the largest value of the store, in digits, and its key.
+const QUESTION_MAX: u64 = 1 << 20;
 /// Longest line of an answer.
 const ANSWER_MAX: u64 = 64 << 20;
-/// Asked at the same time, followers of events included.
-const CONNECTIONS_MAX: usize = 32;
+/// Questions that are answered at the same time. Others wait for their turn.
+const QUESTIONS_MAX: usize = 32;
+/// Connections that stand: followers of events and keys, locks, pipes. More are refused.
+const STANDING_MAX: usize = 1024;
+/// Connections of any kind, those included that have not asked yet, or wait for their turn.
+const CONNECTIONS_MAX: usize = STANDING_MAX + 4 * QUESTIONS_MAX;
 /// A question must be complete by then.
 const QUESTION_TIME: Duration = Duration::from_secs(5);
 /// `sun_path` holds 107 bytes and a zero: unix(7).
@@ -49,6 +61,22 @@ pub enum Question {
         /// Go on.
         follow: bool,
     },
+    /// To this host's part in the mesh.
+    Mesh {
+        /// What.
+        question: Ask,
+    },
+}
+
+impl Question {
+    /// Whether its answer goes on until the asker hangs up.
+    fn stands(&self) -> bool {
+        match self {
+            Self::Status { .. } => false,
+            Self::Events { follow, .. } => *follow,
+            Self::Mesh { question } => matches!(question, Ask::Watch { .. } | Ask::Pipe | Ask::Lock { .. }),
+        }
+    }
 }
 
 /// One line of an answer to [`Question::Events`].
@@ -67,6 +95,39 @@ pub trait Answers: Send + Sync + 'static {
     fn status(&self, all: bool) -> serde_json::Value;
     /// Events.
     fn events(&self) -> &crate::events::Events;
+    /// Answers what is asked of the mesh.
+    ///
+    /// # Errors
+    /// The connection breaks; whatever else goes wrong is part of the answer.
+    fn mesh(&self, asked: Ask, talk: Conversation) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+/// A connection whose question was read.
+#[derive(Debug)]
+pub struct Conversation {
+    read: BufReader<OwnedReadHalf>,
+    write: OwnedWriteHalf,
+}
+
+impl Conversation {
+    /// Sends a line of the answer.
+    ///
+    /// # Errors
+    /// The asker has gone.
+    pub async fn reply(&mut self, answer: Result<serde_json::Value, Failure>) -> io::Result<()> {
+        send(&mut self.write, &answer.map_or_else(Reply::failed, Reply::Ok)).await
+    }
+
+    /// Returns when the asker has hung up. Nothing more is asked, so anything that can be read is the end. Cancel safe.
+    pub async fn hung_up(&mut self) {
+        // An error is the end as well.
+        self.read.fill_buf().await.ok();
+    }
+
+    /// Both directions, for what is not answered in lines of JSON. What was read ahead of the question is in the first.
+    pub fn into_parts(self) -> (BufReader<OwnedReadHalf>, OwnedWriteHalf) {
+        (self.read, self.write)
+    }
 }
 
 /// A listening socket. Dropping it removes the socket and ends all answers.
@@ -75,6 +136,14 @@ pub struct Socket {
     path: PathBuf,
     listener: UnixListener,
     answering: JoinSet<()>,
+    places: Arc<Places>,
+}
+
+/// How many may ask at the same time.
+#[derive(Debug)]
+struct Places {
+    questions: Semaphore,
+    standing: Semaphore,
 }
 
 impl Socket {
@@ -90,7 +159,8 @@ impl Socket {
         }
         let listener = with_short_path(&path, |short| UnixListener::bind(short))?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(Self { path, listener, answering: JoinSet::new() })
+        let places = Places { questions: Semaphore::new(QUESTIONS_MAX), standing: Semaphore::new(STANDING_MAX) };
+        Ok(Self { path, listener, answering: JoinSet::new(), places: Arc::new(places) })
     }
 
     /// Takes the next connection and lets it be answered beside. Cancel safe.
@@ -110,9 +180,9 @@ impl Socket {
                 return;
             }
         };
-        let answers = Arc::clone(answers);
+        let (answers, places) = (Arc::clone(answers), Arc::clone(&self.places));
         self.answering.spawn(async move {
-            if let Err(error) = answer(stream, &*answers).await {
+            if let Err(error) = answer(stream, &*answers, &places).await {
                 tracing::debug!("control socket: {error}");
             }
         });
@@ -127,41 +197,57 @@ impl Drop for Socket {
     }
 }
 
-async fn answer(stream: UnixStream, answers: &impl Answers) -> io::Result<()> {
+async fn answer(stream: UnixStream, answers: &impl Answers, places: &Places) -> io::Result<()> {
     let (uid, own) = (stream.peer_cred()?.uid(), rustix::process::geteuid().as_raw());
     if uid != own && uid != 0 {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("user {uid} may not ask")));
     }
-    let (read, mut write) = stream.into_split();
+    let (read, write) = stream.into_split();
+    let mut talk = Conversation { read: BufReader::new(read), write };
     let mut question = String::new();
-    let mut reader = BufReader::new(read.take(QUESTION_MAX));
-    tokio::time::timeout(QUESTION_TIME, reader.read_line(&mut question)).await??;
-    match serde_json::from_str(&question)? {
-        Question::Status { all } => send(&mut write, &answers.status(all)).await,
-        Question::Events { last, follow } => {
-            let (past, mut future) = answers.events().follow(last);
-            for event in past {
-                send(&mut write, &Line::Event(event)).await?;
-            }
-            if !follow {
-                return Ok(());
-            }
-            let mut hung_up = [0_u8; 1];
-            loop {
-                let line = tokio::select! {
-                    biased;
-                    // Nothing more is asked, so anything that can be read is the end.
-                    _ = reader.read(&mut hung_up) => break,
-                    event = future.recv() => match event {
-                        Ok(event) => Line::Event(event),
-                        Err(RecvError::Lagged(missed)) => Line::Missed(missed),
-                        Err(RecvError::Closed) => break,
-                    },
-                };
-                send(&mut write, &line).await?;
-            }
-            Ok(())
-        }
+    let line = async { (&mut talk.read).take(QUESTION_MAX).read_line(&mut question).await };
+    tokio::time::timeout(QUESTION_TIME, line).await??;
+    let question: Question = serde_json::from_str(&question)?;
+    let _place = if question.stands() {
+        let Ok(place) = places.standing.try_acquire() else {
+            let many = format!("{STANDING_MAX} pipes, locks and followers are open on this host; close some");
+            return talk.reply(Err(Failure::new(Exit::TryAgain, many))).await;
+        };
+        place
+    } else {
+        places.questions.acquire().await.map_err(io::Error::other)?
+    };
+    match question {
+        Question::Status { all } => send(&mut talk.write, &answers.status(all)).await,
+        Question::Events { last, follow } => tell_events(&mut talk, answers.events(), last, follow).await,
+        Question::Mesh { question } => answers.mesh(question, talk).await,
+    }
+}
+
+async fn tell_events(
+    talk: &mut Conversation,
+    events: &crate::events::Events,
+    last: usize,
+    follow: bool,
+) -> io::Result<()> {
+    let (past, mut future) = events.follow(last);
+    for event in past {
+        send(&mut talk.write, &Line::Event(event)).await?;
+    }
+    if !follow {
+        return Ok(());
+    }
+    loop {
+        let line = tokio::select! {
+            biased;
+            () = talk.hung_up() => return Ok(()),
+            event = future.recv() => match event {
+                Ok(event) => Line::Event(event),
+                Err(RecvError::Lagged(missed)) => Line::Missed(missed),
+                Err(RecvError::Closed) => return Ok(()),
+            },
+        };
+        send(&mut talk.write, &line).await?;
     }
 }
 
@@ -178,89 +264,4 @@ fn with_short_path<T>(path: &Path, call: impl FnOnce(&Path) -> io::Result<T>) ->
     }
     let directory = std::fs::File::open(path.parent().unwrap_or(Path::new("/")))?;
     call(&Path::new(&format!("/proc/self/fd/{}", directory.as_raw_fd())).join(path.file_name().unwrap_or_default()))
-}
-
-/// A connection to the agent of a place, found by prefix and host name, or the only one that runs there.
-///
-/// # Errors
-/// There is none, or more than one, or we may not ask it.
-pub fn find(place: &crate::cli::args::Place) -> Result<Client, Failure> {
-    let home = Home::of(&crate::cli::args::Place {
-        // Any valid name will do where only the prefix counts.
-        hostname: Some(place.hostname.clone().unwrap_or_else(|| "localhost".into())),
-        prefix: place.prefix.clone(),
-    })?;
-    if place.hostname.is_some() {
-        return Client::connect(&home.directory().join(NAME)).map_err(|e| none(&home, &e));
-    }
-    let mut found = Vec::new();
-    let mut refused = io::Error::from(io::ErrorKind::NotFound);
-    for entry in std::fs::read_dir(&home.prefix).into_iter().flatten().flatten() {
-        match Client::connect(&entry.path().join(NAME)) {
-            Ok(client) => found.push((entry.file_name().to_string_lossy().into_owned(), client)),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => refused = error,
-            Err(_) => {}
-        }
-    }
-    if found.len() > 1 {
-        let mut names: Vec<_> = found.into_iter().map(|(name, _)| name).collect();
-        names.sort();
-        let message = format!(
-            "several agents run under {}: name one with --hostname: {}",
-            home.prefix.display(),
-            names.join(", ")
-        );
-        return Err(Failure::new(Exit::Usage, message));
-    }
-    found.pop().map(|(_, client)| client).ok_or_else(|| none(&home, &refused))
-}
-
-fn none(home: &Home, error: &io::Error) -> Failure {
-    let place = home.prefix.display();
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            Failure::new(Exit::NotAllowed, format!("may not ask the agent under {place}: it belongs to another user"))
-        }
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            Failure::new(Exit::Unavailable, format!("no agent runs under {place}; start one with: mgmt run FILE"))
-        }
-        _ => Failure::new(Exit::Unavailable, format!("cannot ask the agent under {place}: {error}")),
-    }
-}
-
-/// Asks one question.
-#[derive(Debug)]
-pub struct Client(std::os::unix::net::UnixStream);
-
-impl Client {
-    fn connect(path: &Path) -> io::Result<Self> {
-        with_short_path(path, |short| std::os::unix::net::UnixStream::connect(short)).map(Self)
-    }
-
-    /// Asks, and gives each line of the answer to `each` until it says `false`.
-    ///
-    /// # Errors
-    /// The connection breaks, or the answer is not what was asked for.
-    pub fn ask<T: for<'de> Deserialize<'de>>(
-        mut self,
-        question: &Question,
-        mut each: impl FnMut(T) -> Result<bool, Failure>,
-    ) -> Result<(), Failure> {
-        use std::io::{BufRead as _, Read as _, Write as _};
-        let broken =
-            |e: &dyn std::fmt::Display| Failure::new(Exit::Unavailable, format!("the agent's answer broke off: {e}"));
-        let mut line = serde_json::to_vec(question).map_err(|e| broken(&e))?;
-        line.push(b'\n');
-        self.0.write_all(&line).map_err(|e| broken(&e))?;
-        let mut reader = std::io::BufReader::new(self.0);
-        loop {
-            let mut line = String::new();
-            if reader.by_ref().take(ANSWER_MAX).read_line(&mut line).map_err(|e| broken(&e))? == 0 {
-                return Ok(());
-            }
-            if !each(serde_json::from_str(&line).map_err(|e| broken(&e))?)? {
-                return Ok(());
-            }
-        }
-    }
 }

@@ -11,5 +11,5 @@ fn main() -> ExitCode {
         let fault = identity::become_and_exec(&arguments.split_off(2));
         return mgmt::cli::exit::Failure::new(mgmt::cli::Exit::NotAllowed, fault).say().into();
     }
-    mgmt::cli::run(arguments).into()
+    mgmt::cli::run(arguments)
 }

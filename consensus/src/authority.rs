@@ -3,7 +3,23 @@
 //! A certificate says who somebody is and what he may at most be. It authorises nothing: what counts is the membership
 //! and the registry.
 
+mod ca;
+mod certificate;
+mod keys;
+mod pem;
+#[cfg(test)]
+mod tests;
+mod text;
+pub mod token;
+
 use std::fmt;
+
+pub use ca::{
+    AUTHORITY_DAYS, Authority, CERTIFICATE_DAYS, DAY_S, GRACE_DAYS, IssueError, RENEW_AFTER_DAYS, SKEW_S, temporary,
+};
+pub use certificate::{Badge, Certificate, CertificateError, server_name};
+pub use keys::{KeyError, KeyPair, verify};
+pub use pem::{PemError, certificates_from_pem, key_from_pem, pem_of_certificates, pem_of_key};
 
 /// What a peer may do. Each may also do what those before it may. The numbers are stored and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -20,6 +20,9 @@ pub const SNAPSHOT_BYTES_MAX: u64 = 1 << 30;
 pub const REQUESTS_MAX: usize = 512;
 /// Members of the Raft group, voters and learners: a leader pays for each of them with every write.
 pub const RAFT_MEMBERS_MAX: usize = 32;
+/// The highest term and the highest log index that are taken from anybody. A million a second reach it in two thousand
+/// years; what is above has been made up, and counting on from it must not overflow.
+pub const NUMBER_MAX: u64 = 1 << 56;
 /// A host's name.
 pub const HOST_NAME_BYTES_MAX: usize = 253;
 /// Members in one membership that is read: what decoding may cost. How many there may be is [`RAFT_MEMBERS_MAX`].
@@ -60,3 +63,9 @@ pub const ROOM_LOW_SHARE: u64 = 20;
 pub const TAIL_ENTRIES_MAX: usize = 4096;
 /// Their bytes.
 pub const TAIL_BYTES_MAX: usize = 32 << 20;
+/// A certificate: a host's name, and what else is in it. Those of this program have about 600 bytes.
+pub const CERTIFICATE_BYTES_MAX: usize = 2048;
+/// Authorities that are trusted at once: one, two while one takes over from another, and some that are late.
+pub const AUTHORITIES_MAX: usize = 4;
+/// A file with keys or certificates: so many certificates as base 64, with room for line ends.
+pub const PEM_BYTES_MAX: usize = AUTHORITIES_MAX * CERTIFICATE_BYTES_MAX * 2;

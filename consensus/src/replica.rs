@@ -17,7 +17,7 @@ use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, Lineari
 use openraft::{AsyncRuntime, Instant as _, Raft, ReadPolicy};
 
 use crate::applier::{Applier, RestoreError};
-use crate::clerk::Clerk;
+use crate::clerk::{Clerk, Declined};
 use crate::ground::Ground;
 use crate::identity::{Identity, PeerId};
 use crate::log_store::LogStore;
@@ -107,7 +107,7 @@ pub enum ProposeError {
 /// A command that is committed and applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposed {
-    /// Where it stands in the log.
+    /// Where it stands in the log; 0 if it does not, because the leader foresaw that the machine would refuse it.
     pub index: u64,
     /// What the machine said.
     pub outcome: Bytes,
@@ -205,7 +205,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
                 Some((id, leader)) => {
                     let left = until.left();
                     let propose = Request::Propose { command: request.clone(), deadline: left };
-                    self.ask_leader(id, &leader, &propose, left).await
+                    self.ask_member(id, &leader, &propose, left).await
                 }
                 None => Answer::NotLeader { leader: None },
             };
@@ -229,7 +229,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         let index = loop {
             let answer = match self.leader() {
                 Some((id, _)) if id == self.id() => self.read_here(until.left()).await,
-                Some((id, leader)) => self.ask_leader(id, &leader, &Request::ReadIndex, until.left()).await,
+                Some((id, leader)) => self.ask_member(id, &leader, &Request::ReadIndex, until.left()).await,
                 None => Answer::NotLeader { leader: None },
             };
             match answer {
@@ -288,9 +288,9 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         Some((id, self.known(id)?))
     }
 
-    /// Asks the leader, with an answer in any case.
-    async fn ask_leader(&self, id: RaftId, leader: &Member, request: &Request, deadline: Duration) -> Answer {
-        match self.0.shared.ask((id, leader.peer), Lane::Client, request, deadline).await {
+    /// Asks a member, with an answer in any case.
+    async fn ask_member(&self, id: RaftId, member: &Member, request: &Request, deadline: Duration) -> Answer {
+        match self.0.shared.ask((id, member.peer), Lane::Client, request, deadline).await {
             Ok(answer) => answer,
             Err(AskError::Call(error @ CallError::TooLarge(_))) => Answer::Refused { why: error.to_string() },
             Err(AskError::Wire(error)) => Answer::Refused { why: error.to_string() },
@@ -306,7 +306,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
     pub async fn tell(&self, message: Bytes, deadline: Duration) -> Result<Bytes, ProposeError> {
         let answer = match self.leader() {
             Some((id, me)) if id == self.id() => self.told_here(&me, &message),
-            Some((id, leader)) => self.ask_leader(id, &leader, &Request::Tell { message }, deadline).await,
+            Some((id, leader)) => self.ask_member(id, &leader, &Request::Tell { message }, deadline).await,
             None => Answer::NotLeader { leader: None },
         };
         match answer {
@@ -314,6 +314,26 @@ impl<G: Ground, M: Machine> Replica<G, M> {
             Answer::Unknown { why } => Err(ProposeError::Unknown(why)),
             Answer::Refused { why } => Err(ProposeError::Refused(why)),
             _ => Err(self.fault().map_or(ProposeError::NoLeader, ProposeError::Stopped)),
+        }
+    }
+
+    /// Hands something to one member, whoever leads, once. What the answer promises is on his disk.
+    ///
+    /// # Errors
+    /// [`ProposeError`]: [`Unknown`](ProposeError::Unknown) also if he cannot be reached.
+    pub async fn hand(&self, to: RaftId, message: Bytes, deadline: Duration) -> Result<Bytes, ProposeError> {
+        let Some(member) = self.known(to) else {
+            return Err(ProposeError::Refused(format!("{to} is no member")));
+        };
+        if to == self.id() {
+            let answer = Runtime::<G>::timeout(deadline, self.0.clerk.handed(&member, &message)).await;
+            return answer.map_err(|_| ProposeError::Unknown("not done in time".to_owned()));
+        }
+        match self.ask_member(to, &member, &Request::Hand { message }, deadline).await {
+            Answer::Handed { answer } => Ok(answer),
+            Answer::Unknown { why } | Answer::Unavailable { why } => Err(ProposeError::Unknown(why)),
+            Answer::Refused { why } => Err(ProposeError::Refused(why)),
+            other => Err(ProposeError::Unknown(format!("an answer to something else: {other:?}"))),
         }
     }
 
@@ -334,7 +354,8 @@ impl<G: Ground, M: Machine> Replica<G, M> {
     async fn propose_here(&self, from: &Member, request: Bytes, deadline: Duration) -> Answer {
         let command = match self.0.clerk.attest(from, request) {
             Ok(command) => command,
-            Err(why) => return Refusal::Refused(why).into(),
+            Err(Declined::Because(why)) => return Refusal::Refused(why).into(),
+            Err(Declined::Outcome(outcome)) => return Answer::Proposed { index: 0, outcome },
         };
         let written = Runtime::<G>::timeout(deadline, self.0.raft.client_write(Blob(command))).await;
         match written {

@@ -112,6 +112,14 @@ pub enum WireError {
         /// The bound.
         max: usize,
     },
+    /// A number that is counted on from, with nothing behind it.
+    #[error("{what} {is}, which is above all that can be")]
+    TooHigh {
+        /// Which number.
+        what: &'static str,
+        /// Its value.
+        is: u64,
+    },
     /// It cannot be read, or cannot be.
     #[error("malformed: {0}")]
     Malformed(String),
@@ -206,7 +214,7 @@ pub fn decode_meta(bytes: &[u8]) -> Result<SnapshotMeta, WireError> {
 /// # Errors
 /// [`WireError::TooMuch`].
 pub fn encode_membership(membership: &StoredMembership) -> Result<Vec<u8>, WireError> {
-    message::check_membership(membership.membership())?;
+    message::check_stored(membership)?;
     frame::encode(&v1::StoredV1::Membership(membership.into()), META_BYTES_MAX)
 }
 
@@ -218,7 +226,7 @@ pub fn decode_membership(bytes: &[u8]) -> Result<StoredMembership, WireError> {
     match frame::decode(bytes, META_BYTES_MAX)? {
         v1::StoredV1::Membership(membership) => {
             let membership: StoredMembership = membership.try_into()?;
-            message::check_membership(membership.membership())?;
+            message::check_stored(&membership)?;
             Ok(membership)
         }
         v1::StoredV1::Meta(_) => Err(WireError::Malformed("a snapshot where a membership is expected".to_owned())),

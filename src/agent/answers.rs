@@ -9,7 +9,8 @@ use mgmt_engine::runner::Engine;
 use mgmt_resources::Host;
 use serde_json::json;
 
-use crate::control::Answers;
+use crate::control::mesh::Ask;
+use crate::control::{Answers, Conversation};
 use crate::events::{Events, rfc3339};
 use crate::observer::Tally;
 
@@ -84,5 +85,9 @@ impl Answers for Shared {
 
     fn events(&self) -> &Events {
         &self.events
+    }
+
+    async fn mesh(&self, asked: Ask, talk: Conversation) -> std::io::Result<()> {
+        crate::mesh::answers::answer(asked, talk).await
     }
 }

@@ -1,10 +1,14 @@
 //! What can be typed. Old spellings are accepted where they can still mean what they meant.
 
+mod mesh;
+
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ArgGroup, Parser, Subcommand, ValueEnum};
+
+pub use mesh::*;
 
 /// Event-driven, parallel configuration management: makes this host match a graph of resources, and repairs every
 /// departure from it the moment it happens.
@@ -12,7 +16,8 @@ use clap::{Args as ArgGroup, Parser, Subcommand, ValueEnum};
 #[command(name = "mgmt", version, about, long_about = None, max_term_width = 100, disable_help_subcommand = true)]
 #[command(after_help = "Try:  mgmt init hello && mgmt run hello/graph.yaml\n\
     Exit codes: 0 done; 1 a resource failed, or did not converge; 3 --max-runtime passed; 64 usage; 65 the graph is \
-    wrong; 69 no agent; 70 bug; 73 cannot create state; 74 disk; 75 try again; 77 not allowed.")]
+    wrong; 69 no agent or mesh; 70 bug; 73 cannot create state; 74 disk; 75 try again (no quorum now, or the host name \
+    already runs); 77 not allowed.")]
 pub struct Args {
     /// What to do.
     #[command(subcommand)]
@@ -74,6 +79,38 @@ pub enum Verb {
     Events(Events),
     /// Show how a running agent stands
     Status(Status),
+    /// Show who is in the mesh, and how they stand
+    Members(Members),
+    /// Found, change, repair and leave a mesh
+    Cluster {
+        /// What to do.
+        #[command(subcommand)]
+        verb: Cluster,
+    },
+    /// Make and revoke tokens, which let hosts join
+    Token {
+        /// What to do.
+        #[command(subcommand)]
+        verb: Token,
+    },
+    /// Make this host a member of a mesh
+    Join(Box<Join>),
+    /// Read, write and follow keys that all hosts share
+    Kv {
+        /// What to do.
+        #[command(subcommand)]
+        verb: Kv,
+    },
+    /// Run a command while a lock of the mesh is held
+    Lock(Box<Lock>),
+    /// Save what the mesh holds, and found a mesh from it
+    Snapshot {
+        /// What to do.
+        #[command(subcommand)]
+        verb: Snapshot,
+    },
+    /// Find out what is wrong with this host's part in a mesh, or between it and another host
+    Doctor(Box<Doctor>),
     /// Print a completion script for a shell
     Completions {
         /// For which shell.
@@ -122,13 +159,13 @@ pub struct Old {
     #[arg(long, hide = true)]
     no_pgp: bool,
     #[arg(long, hide = true)]
-    no_server: bool,
+    pub(crate) no_server: bool,
     #[arg(long, hide = true, value_name = "N")]
-    ideal_cluster_size: Option<u16>,
+    pub(crate) ideal_cluster_size: Option<u16>,
     #[arg(long, hide = true, value_name = "URLS")]
-    client_urls: Vec<String>,
+    pub(crate) client_urls: Vec<String>,
     #[arg(long, hide = true, value_name = "URLS")]
-    server_urls: Vec<String>,
+    pub(crate) server_urls: Vec<String>,
     #[arg(long, hide = true)]
     prometheus: bool,
     #[arg(long, hide = true, value_name = "ADDRESS")]
@@ -150,45 +187,6 @@ impl Old {
         .into_iter()
         .filter_map(|(given, name)| given.then_some(name))
         .collect()
-    }
-}
-
-/// Options of the mesh, which is not part of the program yet: asking for it is answered, not ignored.
-#[derive(Debug, Clone, Default, ArgGroup)]
-pub struct Mesh {
-    #[arg(long, hide = true, visible_alias = "seed", value_name = "ADDRESSES")]
-    seeds: Vec<String>,
-    #[arg(long, hide = true, value_name = "ADDRESS")]
-    listen: Option<String>,
-    #[arg(long, hide = true, value_name = "TOKEN")]
-    token: Option<String>,
-    #[arg(long, hide = true, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    #[arg(long, hide = true, value_name = "N")]
-    expect: Option<u16>,
-    #[arg(long, hide = true, value_name = "A/B/C")]
-    zone: Option<String>,
-    #[arg(long, hide = true)]
-    leave_on_exit: bool,
-    #[arg(long, hide = true)]
-    mesh_converged: bool,
-}
-
-impl Mesh {
-    /// The first that was given.
-    pub fn given(&self) -> Option<&'static str> {
-        [
-            (!self.seeds.is_empty(), "--seeds"),
-            (self.listen.is_some(), "--listen"),
-            (self.token.is_some(), "--token"),
-            (self.token_file.is_some(), "--token-file"),
-            (self.expect.is_some(), "--expect"),
-            (self.zone.is_some(), "--zone"),
-            (self.leave_on_exit, "--leave-on-exit"),
-            (self.mesh_converged, "--mesh-converged"),
-        ]
-        .into_iter()
-        .find_map(|(given, name)| given.then_some(name))
     }
 }
 
@@ -421,7 +419,7 @@ pub struct MaybeSeconds(pub Option<Duration>);
 const LONGEST: f64 = 366.0 * 86_400.0;
 
 /// `5`, `0.5`, `5s`, `10m`, `1h`, `200ms`: a time; a bare number is in seconds.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let factor = match unit {

@@ -37,6 +37,29 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// From its number, as it is sent.
+    pub fn from_number(number: u8) -> Option<Self> {
+        use Exit::{Bug, CannotCreate, Changes, ChangesAndFailures, Disk, Done, Failed, Failures, Graph, Late};
+        use Exit::{NotAllowed, TryAgain, Unavailable, Usage};
+        let all = [
+            Done,
+            Failed,
+            Changes,
+            Late,
+            Failures,
+            ChangesAndFailures,
+            Usage,
+            Graph,
+            Unavailable,
+            Bug,
+            CannotCreate,
+            Disk,
+            TryAgain,
+            NotAllowed,
+        ];
+        all.into_iter().find(|exit| *exit as u8 == number)
+    }
+
     /// What a run amounts to. `detailed` distinguishes changes.
     pub const fn of(failed: bool, changed: bool, detailed: bool) -> Self {
         match (detailed, failed, changed) {

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::exit::Failure;
+use crate::diagnostic::Printable;
 
 /// Longer lines are hard to read, however wide the terminal is.
 const WIDTH_MAX: usize = 100;
@@ -37,6 +38,38 @@ pub fn json(value: &impl Serialize, out: &mut dyn Write) -> Result<(), Failure> 
 /// Output cannot be written.
 pub fn text(text: &str, out: &mut dyn Write) -> Result<(), Failure> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
+}
+
+/// An object with the version of its form, first.
+pub fn versioned(value: serde_json::Value) -> serde_json::Value {
+    let mut object = serde_json::Map::from_iter([("format_version".to_owned(), 1.into())]);
+    match value {
+        serde_json::Value::Object(fields) => object.extend(fields),
+        serde_json::Value::Null => {}
+        other => {
+            object.insert("value".to_owned(), other);
+        }
+    }
+    object.into()
+}
+
+/// Rows as aligned columns; the first row is the head, in capitals.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let wide = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<_> = (0..count).map(|column| wide(column).unwrap_or_default()).collect();
+    let mut text = String::new();
+    for (number, row) in rows.iter().enumerate() {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let cell = Printable(cell).to_string();
+            let cell = if number == 0 { cell.to_uppercase() } else { cell };
+            line += &format!("{cell:width$}  ");
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
 }
 
 /// Breaks one paragraph into lines of at most so many characters. A longer word has a line of its own.

@@ -1,25 +1,27 @@
 //! The leader's half of the store: attests who asked and when, hears renewals of leases, ends those that nobody renews.
 //! Every peer has a desk; it has something to do while that peer leads.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use mgmt_consensus::clerk::Clerk;
-use mgmt_consensus::{Ground, Machine, Member, Replica};
+use mgmt_consensus::clerk::{Clerk, Declined, Handed};
+use mgmt_consensus::{Ground, Machine, Member, PeerId, Replica};
 
-use crate::command::{Command, Origin, Request};
+use crate::command::{Body, Command, Origin, Request};
 use crate::event::LeaseId;
 use crate::host::HostName;
 use crate::keyspace::Keyspace;
 use crate::machine::Shared;
-use crate::outcome::Role;
+use crate::outcome::{Denied, Outcome, Refusal, Role};
 use crate::presence::Presence;
 
 /// Between two looks at the leases.
 const LOOK: Duration = Duration::from_millis(250);
 /// How long a proposal of expiries, or the look before the first one, may take.
 const LIMIT: Duration = Duration::from_secs(2);
+/// A renewal is a lease's id. A message of JSON is longer than that, or begins differently.
+const RENEWAL_BYTES: usize = size_of::<u64>();
 /// What is told of a renewal.
 const RENEWED: u8 = 1;
 
@@ -33,6 +35,16 @@ pub trait Surroundings: Send + Sync + 'static {
 
     /// Milliseconds of a clock that never goes back.
     fn now_ms(&self) -> u64;
+
+    /// Answers what a member tells the leader beyond the store: a JSON object.
+    fn told(&self, _from: &Member, _message: &[u8]) -> Bytes {
+        Bytes::new()
+    }
+
+    /// Answers what a member hands to this one, leader or not. What the answer promises is on disk.
+    fn handed<'a>(&'a self, _from: &'a Member, _message: &'a [u8]) -> Handed<'a> {
+        Box::pin(async { Bytes::new() })
+    }
 }
 
 /// The desk.
@@ -41,6 +53,8 @@ pub struct Desk {
     shared: Arc<Shared>,
     presence: Mutex<Presence>,
     said: Mutex<Said>,
+    /// Who sits here, once somebody does.
+    sitter: OnceLock<PeerId>,
 }
 
 /// The time that was said last, and when.
@@ -65,7 +79,7 @@ impl Desk {
     /// An empty one, on the peer whose replica shares this state.
     #[must_use]
     pub fn new(surroundings: Arc<dyn Surroundings>, shared: Arc<Shared>) -> Self {
-        Self { surroundings, shared, presence: Mutex::default(), said: Mutex::default() }
+        Self { surroundings, shared, presence: Mutex::default(), said: Mutex::default(), sitter: OnceLock::new() }
     }
 
     /// The time that goes with a command.
@@ -81,6 +95,7 @@ impl Desk {
 
     /// Sits at it for as long as the replica lives: while it leads, leases that nobody renews are ended.
     pub async fn sit<G: Ground, M: Machine>(self: Arc<Self>, replica: Replica<G, M>) {
+        self.sitter.get_or_init(|| replica.identity().peer);
         let mut term = None;
         while !replica.has_stopped() {
             let leads = replica.leads();
@@ -130,13 +145,19 @@ fn leases(shared: &Shared) -> Vec<(LeaseId, u64)> {
 }
 
 impl Clerk for Desk {
-    fn attest(&self, from: &Member, request: Bytes) -> Result<Bytes, String> {
-        let host = HostName::parse(&from.host).map_err(|error| error.to_string())?;
+    fn attest(&self, from: &Member, request: Bytes) -> Result<Bytes, Declined> {
+        let host = HostName::parse(&from.host).map_err(|error| Declined::Because(error.to_string()))?;
         let origin = Origin { host, peer: from.peer, role: self.surroundings.role(from) };
-        Command::attest(&request, &origin, self.at_ms()).map_err(|refusal| refusal.to_string())
+        let at_ms = self.at_ms();
+        let command = Command::attest(&request, &origin, at_ms);
+        let command = command.map_err(|refusal| Declined::Because(refusal.to_string()))?;
+        self.foresees(&origin, at_ms, &request).map_or(Ok(command), Err)
     }
 
     fn told(&self, from: &Member, message: &[u8]) -> Bytes {
+        if message.first() == Some(&b'{') && message.len() != RENEWAL_BYTES {
+            return self.surroundings.told(from, message);
+        }
         let theirs = |lease: &LeaseId| {
             self.shared.read(|keyspace| keyspace.lease(*lease).is_some_and(|held| held.host.as_str() == from.host))
         };
@@ -145,6 +166,27 @@ impl Clerk for Desk {
             presence.renew(self.surroundings.now_ms(), lease)
         });
         Bytes::copy_from_slice(if renewed { &[RENEWED] } else { &[] })
+    }
+
+    fn handed<'a>(&'a self, from: &'a Member, message: &'a [u8]) -> Handed<'a> {
+        self.surroundings.handed(from, message)
+    }
+}
+
+impl Desk {
+    /// What the machine would say to a request that it would refuse, as far as that can be foreseen.
+    fn foresees(&self, origin: &Origin, at_ms: u64, request: &[u8]) -> Option<Declined> {
+        let request = Request::decode(request).ok()?;
+        // Only who sits at the desk knows which leases nobody renews.
+        let foreign = matches!(request.body, Body::LeaseExpire { .. }) && self.sitter.get() != Some(&origin.peer);
+        // Before the desk is taken over, what earlier leaders have committed may not be known here.
+        let knows = self.presence().leads();
+        self.shared.read(|keyspace| {
+            let foreseen = if knows { keyspace.foresees(origin, at_ms, &request) } else { None };
+            let refusal = if foreign { Some(Refusal::NotAllowed(Denied::Role)) } else { foreseen }?;
+            let outcome = Outcome { revision: keyspace.revision(), result: Err(refusal) };
+            Some(Declined::Outcome(outcome.encode()))
+        })
     }
 }
 
@@ -176,5 +218,58 @@ mod tests {
         let mut next = Said::default();
         assert_eq!(next.next(500, 2_000, 7), 2_000, "taken over from one that was ahead");
         assert_eq!(next.next(510, 2_000, 17), 2_010);
+    }
+
+    struct Around;
+
+    impl Surroundings for Around {
+        fn role(&self, _: &Member) -> Role {
+            Role::Master
+        }
+
+        fn unix_ms(&self) -> u64 {
+            1_000
+        }
+
+        fn now_ms(&self) -> u64 {
+            0
+        }
+
+        fn told(&self, from: &Member, message: &[u8]) -> Bytes {
+            Bytes::from([from.host.as_bytes(), message].concat())
+        }
+    }
+
+    fn member(number: u128) -> Member {
+        let incarnation = mgmt_consensus::Incarnation(number);
+        Member { peer: PeerId(number), incarnation, host: format!("h{number}") }
+    }
+
+    #[test]
+    fn only_who_sits_there_says_which_leases_are_over() {
+        let desk = Desk::new(Arc::new(Around), Arc::default());
+        desk.sitter.set(PeerId(1)).unwrap();
+        let expire = Request::plain(Presence::expire(vec![LeaseId(7)])).encode();
+        assert!(desk.attest(&member(1), expire.clone()).is_ok());
+        let Err(Declined::Outcome(outcome)) = desk.attest(&member(2), expire) else { panic!("it must be declined") };
+        assert_eq!(Outcome::decode(&outcome).unwrap().result, Err(Refusal::NotAllowed(Denied::Role)));
+    }
+
+    #[test]
+    fn what_would_be_refused_stays_out_of_the_log_once_the_desk_is_taken_over() {
+        let desk = Desk::new(Arc::new(Around), Arc::default());
+        let admin = Request::plain(Body::IdealSize { masters: 3 }).encode();
+        assert!(desk.attest(&member(2), admin.clone()).is_ok(), "the state may be old, so nothing is foreseen");
+        desk.presence().promote(0, []);
+        let Err(Declined::Outcome(outcome)) = desk.attest(&member(2), admin) else { panic!("it must be declined") };
+        assert!(matches!(Outcome::decode(&outcome).unwrap().result, Err(Refusal::NotAllowed(_))));
+    }
+
+    #[test]
+    fn json_goes_to_the_surroundings_and_renewals_do_not() {
+        let desk = Desk::new(Arc::new(Around), Arc::default());
+        assert_eq!(desk.told(&member(2), b"{\"v\":1,\"x\":2}"), "h2{\"v\":1,\"x\":2}");
+        let lease = LeaseId(u64::from_le_bytes(*b"{\"v\":1}\0"));
+        assert!(desk.told(&member(2), &renew(lease)).is_empty(), "a lease whose id looks like it");
     }
 }

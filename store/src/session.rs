@@ -28,8 +28,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// The way to the leader, wherever it is. What the group offers, as far as the store needs it.
 pub trait Proposer: Send + Sync + 'static {
-    /// Has a [`Request`] attested, appended and applied; gives the index it was applied at and its [`Outcome`], both as
-    /// bytes. Tries once, and not longer than `limit`.
+    /// Has a [`Request`] attested, appended and applied; gives the index it was applied at and its [`Outcome`] as bytes.
+    /// Tries once, and not longer than `limit`. The index is 0 where a leader has foreseen a refusal.
     ///
     /// If this is dropped, the request may be applied all the same.
     fn propose(
@@ -277,6 +277,8 @@ async fn repeat(proposer: &impl Proposer, request: Bytes, deadline: Deadline) ->
     let (mut sure, mut pauses) = (true, Pauses::new());
     while let Some(left) = deadline.left(proposer) {
         match proposer.propose(request.clone(), left.min(TRY)).await {
+            // A leader foresees a refusal, and a try before this one may be in the log all the same.
+            Ok((Revision(0), _)) if !sure => {}
             Ok((_, outcome)) => {
                 let outcome = Outcome::decode(&outcome).map_err(|_| CallError::Strange)?;
                 return Ok((outcome, sure));

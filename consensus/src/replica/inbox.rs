@@ -136,6 +136,10 @@ impl<G: Ground, M: Machine> Replica<G, M> {
                 Some(member) => self.told_here(&member, &message),
                 None => unknown(),
             },
+            Request::Hand { message } => match self.known(from) {
+                Some(member) => Answer::Handed { answer: self.0.clerk.handed(&member, &message).await },
+                None => unknown(),
+            },
             Request::ReadIndex => self.read_here(self.0.settings.election_max * 2).await,
             Request::Admit { peer, incarnation, host, replaces } => {
                 self.reserve(&Member { peer, incarnation, host }, replaces).await

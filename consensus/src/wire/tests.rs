@@ -222,3 +222,37 @@ fn a_voter_that_is_no_member_is_refused() {
     }
     assert!(refused > 0, "no voter was made a stranger");
 }
+
+#[test]
+fn numbers_that_nobody_can_count_on_from_are_refused() {
+    use crate::limits::NUMBER_MAX;
+    let told = |term, index| {
+        let id = Some(examples::id(term, 1, index));
+        let answer = Answer::Append(Appended::Until(id));
+        let request =
+            Request::Append(Append { vote: examples::vote(5, 1), prev: id, entries: Vec::new(), commit: None });
+        let meta = SnapshotMeta { last_log_id: id, ..examples::meta() };
+        [
+            encode_answer(&envelope(), &answer).err(),
+            encode_request(&envelope(), &request).err(),
+            encode_meta(&meta).err(),
+        ]
+    };
+    assert_eq!(told(NUMBER_MAX, NUMBER_MAX), [None, None, None]);
+    for (term, index, what) in [(u64::MAX, 7, "term"), (7, u64::MAX, "log index"), (7, NUMBER_MAX + 1, "log index")] {
+        let is = if what == "term" { term } else { index };
+        for error in told(term, index) {
+            assert_eq!(error, Some(WireError::TooHigh { what, is }));
+        }
+    }
+    // What was not written by us is refused as well.
+    let good = encode_request(&envelope(), &Request::Vote(ballot(5))).unwrap();
+    let mut payload = payload(&good).to_vec();
+    payload[4..12].copy_from_slice(&u64::MAX.to_le_bytes());
+    let hostile = decode_request(&resealed(1, &payload));
+    assert_eq!(hostile, Err(WireError::TooHigh { what: "term", is: u64::MAX }));
+}
+
+fn ballot(term: u64) -> Ballot {
+    Ballot { vote: examples::vote(term, 1), last: None, transfer: false }
+}

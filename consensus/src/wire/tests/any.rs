@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::subsequence;
 
 use crate::identity::{ClusterId, Incarnation, PeerId};
+use crate::limits::NUMBER_MAX;
 use crate::types::{
     Blob, Entry, LeaderId, LogId, Member, Membership, Payload, RaftId, SnapshotMeta, StoredMembership, Vote,
 };
@@ -27,13 +28,18 @@ pub(super) fn envelope() -> impl Strategy<Value = Envelope> {
     })
 }
 
+/// A term or an index.
+fn number() -> impl Strategy<Value = u64> {
+    0..=NUMBER_MAX
+}
+
 fn vote() -> impl Strategy<Value = Vote> {
-    any::<(u64, RaftId, bool)>()
+    (number(), any::<RaftId>(), any::<bool>())
         .prop_map(|(term, node_id, committed)| Vote { leader_id: LeaderId { term, node_id }, committed })
 }
 
 fn id() -> impl Strategy<Value = LogId> {
-    any::<(u64, RaftId, u64)>()
+    (number(), any::<RaftId>(), number())
         .prop_map(|(term, node_id, index)| LogId { leader_id: LeaderId { term, node_id }, index })
 }
 
@@ -122,6 +128,7 @@ pub(super) fn request() -> impl Strategy<Value = Request> {
         }),
         1 => Just(Request::Standing),
         1 => bytes().prop_map(|message| Request::Tell { message }),
+        1 => bytes().prop_map(|message| Request::Hand { message }),
         1 => (member(), any::<RaftId>()).prop_map(|(Member { peer, incarnation, host }, raft_id)| {
             Request::Enter { raft_id, peer, incarnation, host }
         }),
@@ -167,7 +174,8 @@ fn profile() -> impl Strategy<Value = Profile> {
 
 fn standing() -> impl Strategy<Value = Standing> {
     let ids = (option::of(id()), option::of(id()), option::of(id()), option::of(id()));
-    (any::<(RaftId, u64)>(), role(), option::of(leader()), ids, option::of(".{0,20}"), profile()).prop_map(
+    let (id_and_term, fault) = ((any::<RaftId>(), number()), option::of(".{0,20}"));
+    (id_and_term, role(), option::of(leader()), ids, fault, profile()).prop_map(
         |((raft_id, term), role, leader, (last, committed, applied, snapshot), fault, profile)| Standing {
             raft_id,
             role,
@@ -204,8 +212,9 @@ pub(super) fn answer() -> impl Strategy<Value = Answer> {
         vote().prop_map(|vote| Answer::SnapshotDone { vote }),
         Just(Answer::SnapshotUnknown),
         (any::<u64>(), bytes()).prop_map(|(index, outcome)| Answer::Proposed { index, outcome }),
-        any::<u64>().prop_map(|index| Answer::ReadAt { index }),
+        number().prop_map(|index| Answer::ReadAt { index }),
         bytes().prop_map(|answer| Answer::Told { answer }),
+        bytes().prop_map(|answer| Answer::Handed { answer }),
         any::<(u128, RaftId)>()
             .prop_map(|(cluster, raft_id)| Answer::Reserved { cluster: ClusterId(cluster), raft_id }),
         (any::<(u128, RaftId)>(), members()).prop_map(|((cluster, raft_id), members)| Answer::Admitted {

@@ -87,6 +87,7 @@ pub(super) fn requests() -> BTreeMap<&'static str, Request> {
             },
         ),
         ("request-standing", Request::Standing),
+        ("request-hand", Request::Hand { message: Bytes::from_static(b"for you alone") }),
         ("request-tell", Request::Tell { message: Bytes::from_static(b"message") }),
         (
             "request-enter",
@@ -130,6 +131,7 @@ pub(super) fn answers() -> BTreeMap<&'static str, Answer> {
     let last = Some(id(5, 1, 1000));
     let words = |why: &str| why.to_owned();
     BTreeMap::from([
+        ("answer-handed", Answer::Handed { answer: Bytes::from_static(b"on my disk") }),
         ("answer-told", Answer::Told { answer: Bytes::from_static(b"answer") }),
         ("answer-reserved", Answer::Reserved { cluster: ClusterId(0xc1), raft_id: 44 }),
         ("answer-append-all", Answer::Append(Appended::All)),

@@ -29,6 +29,7 @@ pub(in crate::wire) enum AnswerV1 {
     Mismatch(MismatchV1),
     Reserved { cluster: u128, raft_id: u64 },
     Told { answer: Raw },
+    Handed { answer: Raw },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -308,6 +309,7 @@ impl From<&Answer> for AnswerV1 {
             Answer::Mismatch(mismatch) => Self::Mismatch(mismatch.into()),
             Answer::Reserved { cluster, raft_id } => Self::Reserved { cluster: cluster.0, raft_id: *raft_id },
             Answer::Told { answer } => Self::Told { answer: Raw(answer.clone()) },
+            Answer::Handed { answer } => Self::Handed { answer: Raw(answer.clone()) },
         }
     }
 }
@@ -337,6 +339,7 @@ impl From<AnswerV1> for Answer {
             AnswerV1::Mismatch(mismatch) => Self::Mismatch(mismatch.into()),
             AnswerV1::Reserved { cluster, raft_id } => Self::Reserved { cluster: ClusterId(cluster), raft_id },
             AnswerV1::Told { answer: Raw(answer) } => Self::Told { answer },
+            AnswerV1::Handed { answer: Raw(answer) } => Self::Handed { answer },
         }
     }
 }

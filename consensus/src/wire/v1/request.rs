@@ -64,6 +64,9 @@ pub(in crate::wire) enum RequestV1 {
     Tell {
         message: Raw,
     },
+    Hand {
+        message: Raw,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +124,7 @@ impl From<&Request> for RequestV1 {
                 Self::Enter { raft_id: *raft_id, peer: peer.0, incarnation: incarnation.0, host: host.clone() }
             }
             Request::Tell { message } => Self::Tell { message: Raw(message.clone()) },
+            Request::Hand { message } => Self::Hand { message: Raw(message.clone()) },
         }
     }
 }
@@ -160,6 +164,7 @@ impl TryFrom<RequestV1> for Request {
                 Self::Enter { raft_id, peer: PeerId(peer), incarnation: Incarnation(incarnation), host }
             }
             RequestV1::Tell { message: Raw(message) } => Self::Tell { message },
+            RequestV1::Hand { message: Raw(message) } => Self::Hand { message },
         })
     }
 }

@@ -1,0 +1,66 @@
+//! `mgmt cluster`: founds, changes, repairs and leaves a mesh.
+
+use std::io::Write;
+
+use serde_json::Value;
+
+use super::{Exit, Failure, args, print};
+use crate::control::find;
+use crate::control::mesh::Ask;
+
+/// Runs one of its verbs.
+///
+/// # Errors
+/// There is no agent or mesh to ask, it could not do it, or output cannot be written.
+pub fn run(verb: &args::Cluster, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let (place, asked) = match verb {
+        args::Cluster::Init(_) | args::Cluster::Recover(_) => {
+            return Err(Failure::new(Exit::Unavailable, "this is not built yet"));
+        }
+        args::Cluster::Size(args) => return size(args, out),
+        args::Cluster::Rules(args) => return rules(args, out),
+        args::Cluster::Leave(args) => (&args.place, Ask::Leave),
+        args::Cluster::Remove(args) => (&args.place, Ask::Remove { host: args.host.clone() }),
+        args::Cluster::Transfer(args) => (&args.place, Ask::Transfer { host: args.host.clone() }),
+        args::Cluster::RotateCa(args) => (&args.place, Ask::RotateCa),
+        args::Cluster::Allow(args) => {
+            (&args.place, Ask::Allow { pattern: args.pattern.clone(), prefix: args.prefix.clone() })
+        }
+        args::Cluster::Disallow(args) => {
+            (&args.place, Ask::Disallow { pattern: args.pattern.clone(), prefix: args.prefix.clone() })
+        }
+    };
+    let done = find(place)?.mesh(asked)?;
+    // What was done is worth words only where something is left to do.
+    if let Some(advice) = done["advice"].as_str() {
+        print::text(&format!("{advice}\n"), out)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn size(args: &args::Size, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let masters = args.masters.as_ref().and_then(|masters| masters.parse().ok());
+    let done = find(&args.place)?.mesh(Ask::Size { masters })?;
+    if args.json {
+        print::json(&print::versioned(done), out)?;
+    } else if masters.is_none() {
+        print::text(&format!("{}\n", done["ideal"]), out)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn rules(args: &args::Members, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let rules = find(&args.place)?.mesh(Ask::Rules)?;
+    if args.json {
+        print::json(&print::versioned(rules), out)?;
+        return Ok(Exit::Done);
+    }
+    let mut rows = vec![["hosts", "keys"].map(str::to_owned).to_vec()];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let rule = |rule: &Value| vec![text(&rule["hosts"]), format!("{}*", text(&rule["prefix"]))];
+    rows.extend(rules["rules"].as_array().into_iter().flatten().map(rule));
+    let none = "There are no rules: only admins write keys.\n";
+    let shown = if rows.len() == 1 { none.to_owned() } else { print::table(&rows) };
+    print::text(&shown, out)?;
+    Ok(Exit::Done)
+}

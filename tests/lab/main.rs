@@ -24,6 +24,7 @@ mod disk;
 mod machine;
 #[path = "../mesh/mod.rs"]
 mod mesh;
+mod meshes;
 mod netns;
 mod process;
 mod scratch;
@@ -34,6 +35,7 @@ mod disks;
 mod floods;
 mod growth;
 mod kills;
+mod linear;
 mod logs;
 mod power;
 mod refusals;

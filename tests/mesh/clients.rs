@@ -183,12 +183,12 @@ impl<'a> Client<'a> {
             let among = usize::try_from(self.below(KEYS_AT_ONCE as u64)).expect("few");
             let key = u32::try_from(group * KEYS_AT_ONCE + among).expect("not so many keys");
             let was = self.seen.get(&key).copied();
-            match (self.below(10), was) {
-                (0..5, _) => {
+            match self.below(10) {
+                0..5 => {
                     self.read(key);
                 }
-                (5..8, Some(was)) => self.change(key, Some(was)),
-                _ => self.change(key, None),
+                5..8 => self.change(key, |new| Act::Swap { was, new, held: None }),
+                _ => self.change(key, Act::Write),
             }
         }
     }
@@ -201,10 +201,13 @@ impl<'a> Client<'a> {
         }
         self.stayed += 1;
         if self.pipe.is_none() {
-            self.pipe = self.peers[self.at].pipe();
+            // A connection on which nothing was answered yet has lost nothing.
+            let answers = |pipe: &mut Pipe| !matches!(pipe.ask("LEADER"), Answer::Unknown(_));
+            self.pipe = self.peers[self.at].pipe().and_then(|mut pipe| answers(&mut pipe).then_some(pipe));
         }
-        let answer = self.pipe.as_mut().map_or(Answer::Gone, |pipe| pipe.ask(request));
-        if !matches!(answer, Answer::Ok(_)) {
+        let never = || Answer::Never("no connection".to_owned());
+        let answer = self.pipe.as_mut().map_or_else(never, |pipe| pipe.ask(request));
+        if matches!(answer, Answer::Never(_) | Answer::Unknown(_)) {
             // Whatever the reason: somebody else may know better.
             self.stayed = STAY;
             let_pass(BREATH);
@@ -215,41 +218,54 @@ impl<'a> Client<'a> {
     /// Whether it was answered.
     fn read(&mut self, key: u32) -> bool {
         let invoked = self.progress.now();
-        let Answer::Ok(value) = self.ask(&format!("GET linear/{key}")) else { return false };
-        let returned = Some(self.progress.now());
         // What nobody can have written is for the judge to see.
-        let value = value.map(|text| text.strip_prefix('v').and_then(|text| text.parse().ok()).unwrap_or(Value::MAX));
-        if let Some(value) = value {
-            self.seen.retain(|other, _| other + 64 > key);
-            self.seen.insert(key, value);
-        }
+        let number = |text: &str| text.strip_prefix('v').and_then(|text| text.parse().ok()).unwrap_or(Value::MAX);
+        let value = match self.ask(&format!("GET linear/{key}")) {
+            Answer::Ok(text) => Some(number(&text)),
+            Answer::Missing => None,
+            Answer::Other | Answer::Never(_) | Answer::Unknown(_) => return false,
+        };
+        let returned = Some(self.progress.now());
+        self.know(key, value);
         self.done.push(Operation { client: self.number, key, invoked, returned, act: Act::Read(value) });
         true
     }
 
-    fn change(&mut self, key: u32, was: Option<Value>) {
+    fn know(&mut self, key: u32, value: Option<Value>) {
+        // Keys go up, and are not touched again.
+        let few = u32::try_from(4 * KEYS_AT_ONCE).expect("few");
+        self.seen.retain(|other, _| other + few > key);
+        match value {
+            Some(value) => self.seen.insert(key, value),
+            None => self.seen.remove(&key),
+        };
+    }
+
+    fn change(&mut self, key: u32, act: impl Fn(Value) -> Act) {
         self.written += 1;
         let new = (u64::from(self.number) << 32) | self.written;
-        let request = match was {
-            None => format!("PUT linear/{key} v{new}"),
-            Some(was) => format!("CAS linear/{key} v{was} v{new}"),
+        let mut act = act(new);
+        let request = match act {
+            Act::Swap { was: Some(was), .. } => format!("CAS linear/{key} v{was} v{new}"),
+            Act::Swap { was: None, .. } => format!("CAS linear/{key} - v{new}"),
+            Act::Write(_) | Act::Read(_) => format!("PUT linear/{key} v{new}"),
         };
         let invoked = self.progress.now();
         let answer = self.ask(&request);
-        let returned = self.progress.now();
-        let (held, returned) = match &answer {
-            Answer::Ok(said) => (Some(said.as_deref() != Some("0")), Some(returned)),
-            Answer::Error(_) | Answer::Gone => (None, None),
-        };
+        let mut returned = Some(self.progress.now());
+        match (&mut act, &answer) {
+            // Of what has never happened no value is ever seen: if one is, the judge finds that nobody has written it.
+            (_, Answer::Never(_)) => return,
+            (_, Answer::Unknown(_)) => returned = None,
+            (Act::Swap { held, .. }, Answer::Ok(_)) => *held = Some(true),
+            (Act::Swap { held, .. }, Answer::Other | Answer::Missing) => *held = Some(false),
+            (_, Answer::Ok(_)) => {}
+            (act, answer) => panic!("{answer:?} to {act:?}"),
+        }
         if returned.is_some() {
             *self.progress.last_change.lock().unwrap() = Instant::now();
         }
-        if held == Some(true) {
-            self.seen.insert(key, new);
-        } else {
-            self.seen.remove(&key);
-        }
-        let act = if was.is_some() { Act::Swap { was, new, held } } else { Act::Write(new) };
+        self.know(key, matches!(answer, Answer::Ok(_)).then_some(new));
         self.done.push(Operation { client: self.number, key, invoked, returned, act });
     }
 }

@@ -14,11 +14,29 @@ pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// Done, with what was said.
-    Ok(Option<String>),
-    /// Refused or failed, in words.
-    Error(String),
-    /// The connection is gone, or too slow.
-    Gone,
+    Ok(String),
+    /// There is no such key.
+    Missing,
+    /// Another value was there.
+    Other,
+    /// For sure not done, in words.
+    Never(String),
+    /// The connection is gone or too slow, or the peer does not know: it may be done, once.
+    Unknown(String),
+}
+
+impl Answer {
+    fn of(kind: &str, rest: &str) -> Self {
+        let (word, text) = rest.split_once(' ').unwrap_or((rest, ""));
+        match (kind, word) {
+            ("OK", _) => Self::Ok(rest.to_owned()),
+            ("ERR", "missing") => Self::Missing,
+            ("ERR", "other") => Self::Other,
+            ("ERR", "unavailable" | "refused") => Self::Never(rest.to_owned()),
+            ("ERR", "unknown") => Self::Unknown(text.to_owned()),
+            _ => panic!("not of the protocol: {kind} {rest}"),
+        }
+    }
 }
 
 /// One connection. Answers come in any order on it; this client asks one thing at a time.
@@ -55,7 +73,7 @@ impl Pipe {
     pub(crate) fn ask(&mut self, request: &str) -> Answer {
         let answer = if self.broken { None } else { self.try_ask(request) };
         self.broken |= answer.is_none();
-        answer.unwrap_or(Answer::Gone)
+        answer.unwrap_or_else(|| Answer::Unknown("the connection is gone".to_owned()))
     }
 
     fn try_ask(&mut self, request: &str) -> Option<Answer> {
@@ -70,12 +88,7 @@ impl Pipe {
             if words.next() != Some(&number) {
                 continue;
             }
-            let (kind, rest) = (words.next()?, words.next().filter(|rest| !rest.is_empty()));
-            return match kind {
-                "OK" => Some(Answer::Ok(rest.map(str::to_owned))),
-                "ERR" => Some(Answer::Error(rest.unwrap_or_default().to_owned())),
-                _ => None,
-            };
+            return Some(Answer::of(words.next()?, words.next().unwrap_or_default()));
         }
     }
 

@@ -31,12 +31,15 @@ mod scratch;
 mod wait;
 
 mod commands;
+mod damage;
 mod disks;
 mod floods;
 mod growth;
 mod kills;
 mod linear;
 mod logs;
+mod masters;
+mod partitions;
 mod power;
 mod refusals;
 mod signals;

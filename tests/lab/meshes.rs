@@ -139,7 +139,12 @@ pub(crate) fn times(times: &[Duration]) -> String {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
     let seconds = |at: usize| sorted.get(at).map_or(0.0, Duration::as_secs_f64);
-    format!("p50 {:.2} s, max {:.2} s of {}", seconds(sorted.len() / 2), seconds(sorted.len().wrapping_sub(1)), sorted.len())
+    format!(
+        "p50 {:.2} s, max {:.2} s of {}",
+        seconds(sorted.len() / 2),
+        seconds(sorted.len().wrapping_sub(1)),
+        sorted.len()
+    )
 }
 
 /// How many masters each zone has.

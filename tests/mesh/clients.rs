@@ -26,17 +26,21 @@ pub(crate) struct Load {
     pub(crate) operations: usize,
     /// On one key: what the judge can search soon.
     pub(crate) per_key: usize,
+    /// Between two operations of a client.
+    pub(crate) pause: Duration,
 }
 
 impl Load {
     /// Sixteen clients; the operations as many as `MGMT_OPS` says, or so many.
     pub(crate) fn of(operations: usize) -> Self {
         let asked = std::env::var("MGMT_OPS").ok().and_then(|text| text.parse().ok());
-        Self { clients: 16, operations: asked.unwrap_or(operations), per_key: 300 }
+        let pause = Duration::ZERO;
+        Self { clients: 16, operations: asked.unwrap_or(operations), per_key: 300, pause }
     }
 
-    fn keys(self) -> usize {
-        self.operations.div_ceil(self.per_key * KEYS_AT_ONCE) * KEYS_AT_ONCE
+    /// A few clients that leave the machine to others, until somebody stops them.
+    pub(crate) const fn light() -> Self {
+        Self { clients: 4, operations: usize::MAX, per_key: 300, pause: Duration::from_millis(5) }
     }
 }
 
@@ -115,7 +119,7 @@ pub(crate) fn run(peers: &[Recipe], load: Load, trouble: impl FnOnce(&Progress))
         operations: load.operations,
         stop: AtomicBool::new(false),
     };
-    let history = Mutex::new(Vec::with_capacity(load.operations + load.keys()));
+    let history = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for number in 0..load.clients {
             let (progress, history) = (&progress, &history);
@@ -182,6 +186,9 @@ impl<'a> Client<'a> {
             let group = number / (self.load.per_key * KEYS_AT_ONCE);
             let among = usize::try_from(self.below(KEYS_AT_ONCE as u64)).expect("few");
             let key = u32::try_from(group * KEYS_AT_ONCE + among).expect("not so many keys");
+            if !self.load.pause.is_zero() {
+                let_pass(self.load.pause);
+            }
             let was = self.seen.get(&key).copied();
             match self.below(10) {
                 0..5 => {

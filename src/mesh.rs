@@ -8,6 +8,7 @@ pub mod handover;
 pub mod joining;
 pub mod messages;
 pub mod node;
+pub mod pipe;
 pub mod place;
 pub mod porter;
 pub mod recovery;

@@ -27,6 +27,7 @@ use crate::control::Socket;
 use crate::diagnostic::Severity;
 use crate::events::Events;
 use crate::ledger::Owed;
+use crate::mesh::{self, Mesh};
 use crate::observer::{Listener, Tally, Teller};
 use crate::progress::{self, Progress};
 use crate::shutdown::{Asked, Signals};
@@ -83,6 +84,8 @@ pub struct Settings {
     pub listener: Option<Listener>,
     /// Where progress is shown.
     pub progress: Progress,
+    /// This host's part in a mesh, if it is to have one.
+    pub mesh: Option<mesh::Settings>,
 }
 
 /// How a run ended.
@@ -180,6 +183,7 @@ struct Agent {
     edits: Edits,
     signals: Signals,
     socket: Option<Socket>,
+    mesh: Option<Mesh>,
     clock: Clock,
     /// Changes and time at the last new graph, to say what it led to.
     since: (u64, u64, mgmt_engine::Moment),
@@ -218,7 +222,9 @@ impl Agent {
         } else {
             None
         };
+        let mesh = settings.mesh.take().map(Mesh::start).transpose().map_err(|e| cannot("start threads", e))?;
         let shared = Arc::new(Shared {
+            mesh: mesh.clone(),
             engine: Arc::clone(&engine),
             events,
             tally,
@@ -229,7 +235,21 @@ impl Agent {
             graph_error: Mutex::new(None),
         });
         let since = (0, 0, clock.now());
-        Ok(Self { settings, host, engine, shared, ledger, debts, edits, signals, socket, clock, since, late: false })
+        Ok(Self {
+            settings,
+            host,
+            engine,
+            shared,
+            ledger,
+            debts,
+            edits,
+            signals,
+            socket,
+            mesh,
+            clock,
+            since,
+            late: false,
+        })
     }
 
     /// Lets the engine have a new graph.
@@ -348,6 +368,24 @@ impl Agent {
         }
     }
 
+    /// Ends this host's part in the mesh, in order unless a further signal wants it otherwise.
+    async fn leave_the_mesh(&mut self) {
+        let Some(mesh) = self.mesh.take() else { return };
+        let stopped = mesh.stop();
+        tokio::pin!(stopped);
+        loop {
+            tokio::select! {
+                biased;
+                asked = self.signals.next() => if let Asked::End { times: 2.., by } = asked {
+                    tracing::warn!("{by}: the mesh is left as it is");
+                    self.hurry(asked);
+                    return;
+                },
+                () = &mut stopped => return,
+            }
+        }
+    }
+
     /// Drains the engine, listening to further signals, and takes stock.
     async fn end(mut self) -> Ended {
         let converged = *self.engine.condition().borrow() == Condition::Converged;
@@ -367,6 +405,7 @@ impl Agent {
             }
         }
         self.settings.progress.hide();
+        self.leave_the_mesh().await;
         let snapshot = merged(before, self.engine.snapshot(), converged);
         self.socket = None;
         let Self { engine, shared, settings, clock, late, mut signals, .. } = self;

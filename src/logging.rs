@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _, Write};
 
 use mgmt_engine::Clock;
 use tracing::Level;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::time::FormatTime;
@@ -12,6 +13,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::cli::args::{LogFormat, When};
+use crate::diagnostic::Escaped;
 use crate::events::rfc3339;
 use crate::progress::Progress;
 
@@ -53,7 +55,7 @@ pub fn colour(when: When, terminal: bool) -> bool {
 pub fn start(loudness: Loudness, progress: &Progress) {
     let progress = progress.clone();
     let writer = move || Above(progress.clone());
-    let filter = tracing_subscriber::filter::LevelFilter::from_level(loudness.level);
+    let filter = filter(loudness.level);
     let base = tracing_subscriber::registry().with(filter);
     let started = match loudness.format {
         LogFormat::Json => {
@@ -70,6 +72,13 @@ pub fn start(loudness: Loudness, progress: &Progress) {
     };
     // A second start in one process (tests) keeps the first log.
     drop(started);
+}
+
+/// What is heard of whom. The libraries below the mesh speak of their insides at every turn: they are heard by who asks
+/// for everything, and what they have to complain of is said by those who use them.
+fn filter(level: Level) -> Targets {
+    let theirs = if level >= Level::TRACE { LevelFilter::DEBUG } else { LevelFilter::OFF };
+    Targets::new().with_default(theirs).with_target("mgmt", level)
 }
 
 struct Utc;
@@ -109,28 +118,36 @@ where
         event.record(&mut said);
         match said.by {
             Some(by) => writeln!(w, "{by}: {}", said.message),
-            None => writeln!(w, "{}", said.message),
+            None if said.facts.is_empty() => writeln!(w, "{}", said.message),
+            None => writeln!(w, "{} ({})", said.message, said.facts),
         }
     }
 }
 
-/// What a line says, and of whom: other fields are for JSON.
+/// What a line says, and of whom. A resource says all of it in words, and its fields are for JSON; what else is known is
+/// put behind the words.
 #[derive(Default)]
 struct Said {
     by: Option<String>,
     message: String,
+    facts: String,
 }
 
 impl tracing::field::Visit for Said {
     fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
         if field.name() == "id" {
             self.by = Some(value.to_owned());
+        } else {
+            self.record_debug(field, &value);
         }
     }
 
     fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
             self.message = format!("{value:?}");
+        } else {
+            let comma = if self.facts.is_empty() { "" } else { ", " };
+            self.facts.push_str(&format!("{comma}{}: {}", field.name(), Escaped(&format!("{value:?}"))));
         }
     }
 }

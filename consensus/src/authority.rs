@@ -7,6 +7,7 @@ mod ca;
 mod certificate;
 mod keys;
 mod pem;
+pub mod proof;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -17,7 +18,7 @@ use std::fmt;
 pub use ca::{
     AUTHORITY_DAYS, Authority, CERTIFICATE_DAYS, DAY_S, GRACE_DAYS, IssueError, RENEW_AFTER_DAYS, SKEW_S, temporary,
 };
-pub use certificate::{Badge, Certificate, CertificateError, server_name};
+pub use certificate::{Badge, Certificate, CertificateError, key_hash, server_name};
 pub use keys::{KeyError, KeyPair, verify};
 pub use pem::{PemError, certificates_from_pem, key_from_pem, pem_of_certificates, pem_of_key};
 

@@ -67,3 +67,10 @@ where
     std::thread::Builder::new().name(name.to_owned()).spawn(body).expect("the system has a thread to give");
     async { result.await.ok() }
 }
+
+/// A number by chance, of the program's own ground: names of peers and lives are drawn with it.
+#[must_use]
+pub fn chance() -> u64 {
+    use rand::Rng as _;
+    <Native as Ground>::Runtime::thread_rng().next_u64()
+}

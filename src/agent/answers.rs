@@ -16,6 +16,7 @@ use crate::observer::Tally;
 
 /// What the socket answers from.
 pub(super) struct Shared {
+    pub(super) mesh: Option<crate::mesh::Mesh>,
     pub(super) engine: Arc<Engine>,
     pub(super) events: Arc<Events>,
     pub(super) tally: Arc<Tally>,

@@ -39,6 +39,7 @@ pub fn run(args: args::Apply, progress: Progress, clock: Clock) -> Result<Exit, 
         status_file: None,
         listener: Some(listener),
         progress,
+        mesh: None,
     };
     let ended = agent::run(settings, &host, clock)?;
     batch::draw(&ended, args.common.graphviz.as_deref())?;

@@ -6,18 +6,16 @@ use mgmt_engine::Clock;
 
 use super::args::{self, MaybeSeconds};
 use super::{Exit, Failure, graph_source};
-use crate::agent::{self, Ended, Settings};
+use crate::agent::{self, Ended, Settings, Source};
+use crate::mesh;
 use crate::progress::Progress;
+use crate::state::{Home, State};
 
 /// Runs it.
 ///
 /// # Errors
 /// It could not start.
 pub fn run(args: args::Run, progress: Progress, clock: Clock) -> Result<Exit, Failure> {
-    if let Some(flag) = args.mesh.given() {
-        let message = format!("{flag} is of the mesh, which is not built yet: leave it out to run this host alone");
-        return Err(Failure::new(Exit::Usage, message));
-    }
     let ignored = args.old.given();
     if !ignored.is_empty() {
         tracing::warn!("without effect here: {}", ignored.join(", "));
@@ -29,9 +27,12 @@ pub fn run(args: args::Run, progress: Progress, clock: Clock) -> Result<Exit, Fa
     let host = graph_source::host(&home, &source, args.common.noop)?;
     become_the_agent()?;
     let (converged, once) = when_to_end(args.converged_timeout, args.converger_timeout, args.converged_exit);
+    let transient = once || args.common.max_runtime.is_some();
+    let mesh = mesh(&args, &source, &home, &state, transient, clock)?;
     let settings = Settings {
+        mesh,
         state,
-        hostname: home.hostname,
+        hostname: home.hostname.clone(),
         source,
         options,
         converged,
@@ -46,6 +47,35 @@ pub fn run(args: args::Run, progress: Progress, clock: Clock) -> Result<Exit, Fa
     let ended = agent::run(settings, &host, clock)?;
     draw(&ended, args.common.graphviz.as_deref())?;
     Ok(exit(&ended, once, args.common.detailed_exitcode))
+}
+
+/// This host's part in a mesh, if there is a reason for one: it was asked for, there is no graph, or it is a member
+/// already. A run that needs none opens no socket and pays nothing.
+fn mesh(
+    args: &args::Run,
+    source: &Source,
+    home: &Home,
+    state: &State,
+    transient: bool,
+    clock: Clock,
+) -> Result<Option<mesh::Settings>, Failure> {
+    let member = state.directory().join(mgmt_consensus::identity::FILE).exists();
+    let wanted = args.mesh.given().is_some() || *source == Source::Empty || member;
+    if args.no_network || !wanted {
+        return Ok(None);
+    }
+    let usage = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error.to_string());
+    let args::Mesh { seeds, listen, token, token_file, expect, zone, new_cluster, leave_on_exit, .. } =
+        args.mesh.clone();
+    Ok(Some(mesh::Settings {
+        prefix: home.prefix.clone(),
+        state: state.directory().to_owned(),
+        host: mgmt_store::HostName::parse(&home.hostname).map_err(|e| usage(&e))?,
+        flags: mesh::Flags { seeds, listen, token, token_file, expect, zone, new_cluster, leave_on_exit },
+        transient,
+        private: args.common.tmp_prefix,
+        clock,
+    }))
 }
 
 /// Quiet for how long counts as converged, and whether to exit then.

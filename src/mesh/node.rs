@@ -1,1 +1,336 @@
 //! One life of this host in a mesh: brings it up, keeps it, and takes it down.
+//!
+//! A life ends when this host stops, when its log fails, or when it is a member no more; another one may follow. Must not
+//! know how this host came to its papers.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mgmt_consensus::Settings;
+use mgmt_consensus::appoint::appoint;
+use mgmt_consensus::disk::files::Files;
+use mgmt_consensus::ground::{Native, chance};
+use mgmt_consensus::identity::Identity;
+use mgmt_consensus::log_store::Options;
+use mgmt_consensus::log_store::index::tree::Tree;
+use mgmt_consensus::masters::Policy;
+use mgmt_consensus::peer::{ComeError, Otherwise, Peer};
+use mgmt_consensus::quic::{Endpoint, Quic};
+use mgmt_consensus::types::RaftId;
+use mgmt_engine::Clock;
+use mgmt_store::desk::Desk;
+use mgmt_store::record::Versions;
+use mgmt_store::{HostName, Role, Shared, StoreMachine, Watches};
+use tokio::task::JoinSet;
+
+use super::papers::{Papers, PapersError};
+use super::place::Place;
+use super::registrar::{self, Book, Own};
+use super::surroundings::{Health, Surroundings, Telling, Told, Transfer};
+
+/// This host's part of the group.
+pub type Replica = mgmt_consensus::Replica<Native, StoreMachine>;
+/// A way into the store.
+pub type Client = mgmt_store::Client<Replica>;
+
+/// How long publishing may take before whoever publishes tries again.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often this host tells the leader how it is.
+const TELL: Duration = Duration::from_secs(1);
+/// How long handing over leadership may take when this host stops: a takeover and some more.
+const HANDOVER: Duration = Duration::from_secs(2);
+/// How often a hand-over is looked at.
+const LOOK: Duration = Duration::from_millis(10);
+/// How long a member hears no leader before it asks others whether it is one.
+const SILENCE: Duration = Duration::from_secs(5);
+/// How long a leave may take: two changes of the membership.
+const LEAVE: Duration = Duration::from_secs(60);
+/// What this program understands: see `Versions`.
+pub const VERSIONS: Versions = Versions { min: 0, max: 1 };
+
+/// What all lives of this process have in common.
+#[derive(Clone)]
+pub struct Setup {
+    /// `PREFIX/HOSTNAME`.
+    pub state: PathBuf,
+    /// The files of the mesh in it.
+    pub place: Place,
+    /// This host's name.
+    pub host: HostName,
+    /// Time.
+    pub clock: Clock,
+    /// The socket.
+    pub endpoint: Endpoint,
+    /// Where this host stands, from the largest place to the smallest.
+    pub zone: Vec<Arc<str>>,
+    /// It runs to an end: never a master, and its id goes with it.
+    pub transient: bool,
+    /// The state of the store: readers hold it over all lives.
+    pub shared: Arc<Shared>,
+}
+
+/// Why there is no life.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The disk.
+    #[error("use the state directory: {0}")]
+    Io(#[from] std::io::Error),
+    /// Its papers.
+    #[error(transparent)]
+    Papers(#[from] PapersError),
+    /// The group.
+    #[error(transparent)]
+    Come(Box<ComeError>),
+}
+
+impl From<ComeError> for NodeError {
+    fn from(error: ComeError) -> Self {
+        Self::Come(Box::new(error))
+    }
+}
+
+/// A member of a mesh, alive.
+pub struct Node {
+    /// Its part of the group.
+    pub replica: Replica,
+    /// The state of the store, as it is here.
+    pub shared: Arc<Shared>,
+    /// A way into the store.
+    pub client: Client,
+    /// Watches of the store on this host.
+    pub watches: Watches,
+    /// Who it is.
+    pub identity: Identity,
+    /// What its certificate says it may do.
+    pub role: Role,
+    /// What it knows of the others while it leads.
+    pub surroundings: Arc<Surroundings>,
+    /// Where the others are.
+    pub book: Arc<Book>,
+    /// What all lives have in common.
+    pub setup: Setup,
+    /// Its end of the network.
+    pub quic: Quic,
+    draining: AtomicBool,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// How a life ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// Its log or its state has failed.
+    Failed(String),
+    /// It is a member no more.
+    Removed,
+}
+
+impl Node {
+    /// Comes up: goes on as who it was, or does what is said otherwise.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn come(setup: Setup, papers: &Papers, otherwise: Otherwise) -> Result<Arc<Self>, NodeError> {
+        let badge = papers.badge()?;
+        let (transfers, wanted) = tokio::sync::mpsc::channel(1);
+        let me = (badge.peer, badge.role);
+        let surroundings = Surroundings::new(setup.shared.clone(), me, Policy::LAN, setup.clock, transfers);
+        let surroundings = Arc::new(surroundings);
+        let listed = registrar::remembered(&setup.place);
+        let book = Arc::new(Book::new(badge.cluster, listed, surroundings.clone()));
+        let credentials = papers.credentials();
+        let quic = setup.endpoint.mesh(badge.cluster, badge.peer, credentials, book.clone())?;
+        let desk = Arc::new(Desk::new(surroundings.clone(), setup.shared.clone()));
+        let peer = Peer::<Native> {
+            settings: Settings::LAN,
+            options: Options::new(Arc::new(Tree::new(setup.state.join("index")))),
+            disk: Files::open(&setup.state)?,
+            transport: quic.clone(),
+            host: setup.host.as_str().to_owned(),
+            clerk: desk.clone(),
+            chance: Arc::new(chance),
+        };
+        let replica = peer.come(otherwise, || StoreMachine::anew(setup.shared.clone())).await?;
+        let watches = Watches::new(setup.shared.clone());
+        let client = Client::new(replica.clone(), setup.shared.clone(), watches.clone(), setup.host.clone(), PATIENCE);
+        let node = Arc::new(Self {
+            identity: replica.identity().clone(),
+            replica,
+            shared: setup.shared.clone(),
+            client,
+            watches,
+            role: badge.role,
+            surroundings,
+            book,
+            quic,
+            draining: AtomicBool::new(false),
+            tasks: Mutex::new(JoinSet::new()),
+            setup,
+        });
+        node.begin(papers, desk, wanted);
+        Ok(node)
+    }
+
+    /// Starts what runs for as long as this life.
+    fn begin(self: &Arc<Self>, papers: &Papers, desk: Arc<Desk>, wanted: tokio::sync::mpsc::Receiver<Transfer>) {
+        let Setup { place, host, zone, endpoint, .. } = self.setup.clone();
+        let listen = endpoint.local_address();
+        let own = Own { host, listen, zone, versions: VERSIONS, key_hash: papers.certificate.key_hash() };
+        let quic = self.quic.clone();
+        self.spawn(desk.sit(self.replica.clone()));
+        self.spawn(appoint(self.replica.clone(), self.surroundings.clone(), Policy::LAN));
+        self.spawn(registrar::follow(self.book.clone(), self.shared.clone(), place, move || quic.recheck()));
+        self.spawn(registrar::say(own, self.book.clone(), self.shared.clone(), self.client.clone()));
+        self.spawn(tell(self.clone()));
+        self.spawn(transfer(self.replica.clone(), wanted));
+    }
+
+    /// Runs something for as long as this life.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(work);
+    }
+
+    /// Waits until it ends by itself. Cancel safe.
+    pub async fn ended(&self) -> Ended {
+        loop {
+            if let Some(fault) = self.replica.fault() {
+                return Ended::Failed(fault);
+            }
+            if self.replica.standing().removed {
+                return Ended::Removed;
+            }
+            if self.replica.silence() > SILENCE {
+                let others: Vec<_> = self.book.peers().into_keys().collect();
+                self.replica.knock(&others).await;
+            }
+            tokio::time::sleep(TELL).await;
+        }
+    }
+
+    /// Leaves for good: is made no master first, then taken out of the registry, and so out of the group.
+    ///
+    /// # Errors
+    /// In words, why it may not, or has not.
+    pub async fn leave(&self) -> Result<(), String> {
+        let host = self.identity.host.clone();
+        let asked = self.tell(&Telling::MayLeave { host }).await;
+        if let Told::No(why) = asked {
+            return Err(why);
+        }
+        self.draining.store(true, Ordering::Relaxed);
+        let left = tokio::time::timeout(LEAVE, async {
+            while self.votes() {
+                self.tell_health(false).await;
+                tokio::time::sleep(LOOK * 10).await;
+            }
+            let remove = mgmt_store::Body::PeerRemove { host: self.setup.host.clone() };
+            self.client.call(remove, LEAVE).await.map_err(|error| error.to_string())
+        });
+        match left.await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(why)) => Err(why),
+            Err(_) => {
+                Err(format!("it is still a master after {} seconds: see the masters in mgmt status", LEAVE.as_secs()))
+            }
+        }
+        .inspect_err(|_| self.draining.store(false, Ordering::Relaxed))
+    }
+
+    /// Whether it is a master now.
+    #[must_use]
+    pub fn votes(&self) -> bool {
+        let me = self.replica.id();
+        self.replica.standing().voters().iter().any(|set| set.contains(&me))
+    }
+
+    async fn tell(&self, telling: &Telling) -> Told {
+        match self.replica.tell(telling.encode(), TELL).await {
+            Ok(answer) => Told::decode(&answer),
+            Err(error) => Told::No(error.to_string()),
+        }
+    }
+
+    /// Asks the leader, and says what it answered.
+    ///
+    /// # Errors
+    /// Its no, or that there is nobody to ask.
+    pub async fn ask(&self, telling: &Telling) -> Result<(), String> {
+        match self.tell(telling).await {
+            Told::Yes => Ok(()),
+            Told::No(why) => Err(why),
+        }
+    }
+
+    async fn tell_health(&self, gone: bool) {
+        let health = Health {
+            uptime_ms: self.replica.now_ms(),
+            transient: self.setup.transient,
+            draining: self.draining.load(Ordering::Relaxed),
+            gone,
+            ..Health::default()
+        };
+        if let Told::No(why) = self.tell(&Telling::Health(health)).await {
+            tracing::trace!(why, "the leader does not know how this host is");
+        }
+    }
+
+    /// Ends it: hands leadership over, and if this host only ran to an end gives its id back. Its membership stays otherwise.
+    pub async fn stop(&self) {
+        if let Some(to) = self.heir() {
+            tracing::info!("mesh: handing over leadership");
+            if let Err(error) = self.replica.transfer(to).await {
+                tracing::warn!(%error, "mesh: leadership was not handed over");
+            }
+            let handed = async {
+                while self.replica.leads().is_some() || self.replica.standing().leader.is_none() {
+                    tokio::time::sleep(LOOK).await;
+                }
+            };
+            if tokio::time::timeout(HANDOVER, handed).await.is_err() {
+                tracing::warn!("mesh: nobody has taken over yet");
+            }
+        }
+        if self.setup.transient && !self.votes() {
+            self.tell_health(true).await;
+        }
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        self.replica.stop().await;
+        tasks.shutdown().await;
+    }
+
+    /// Who shall lead if this host does and stops: the master that is nearest.
+    fn heir(&self) -> Option<RaftId> {
+        let seen = self.replica.observe()?;
+        let voters = seen.configs.last()?;
+        let alive = |id: &&RaftId| {
+            let ack_ms = seen.progress.get(*id).and_then(|progress| progress.ack_ms);
+            **id != seen.me && ack_ms.is_some_and(|ms| ms <= Policy::LAN.alive_ack_ms_max)
+        };
+        voters
+            .iter()
+            .filter(alive)
+            .max_by_key(|id| seen.progress.get(*id).and_then(|progress| progress.matched))
+            .copied()
+    }
+}
+
+/// Tells the leader how this host is, for as long as it is polled.
+async fn tell(node: Arc<Node>) {
+    loop {
+        node.tell_health(false).await;
+        if node.replica.leads().is_none() {
+            node.surroundings.step_down();
+        }
+        tokio::time::sleep(TELL).await;
+    }
+}
+
+/// Carries out what admins want of the leader.
+async fn transfer(replica: Replica, mut wanted: tokio::sync::mpsc::Receiver<Transfer>) {
+    while let Some(Transfer(to)) = wanted.recv().await {
+        if let Err(error) = replica.transfer(to).await {
+            tracing::warn!(%error, "mesh: leadership was not handed over");
+        }
+    }
+}

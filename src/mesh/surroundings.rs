@@ -1,1 +1,299 @@
-//! What the desk and the choice of masters are told of the world around them.
+//! What the desk and the choice of masters are told of the world around them: roles from certificates and the registry,
+//! health as members tell it, the wishes of admins. In memory, on every peer; it counts on the one that leads.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::UNIX_EPOCH;
+
+use bytes::Bytes;
+use mgmt_consensus::appoint::Roster;
+use mgmt_consensus::authority::Role;
+use mgmt_consensus::masters::{Census, Policy, Profile, Step, may_leave};
+use mgmt_consensus::replica::ChangeError;
+use mgmt_consensus::types::{Member, RaftId};
+use mgmt_consensus::{Incarnation, PeerId};
+use mgmt_engine::Clock;
+use mgmt_store::{HostName, Keyspace, Shared, desk};
+use serde::{Deserialize, Serialize};
+
+/// What members tell a leader, at most.
+const TOLD_BYTES_MAX: usize = 4096;
+/// Steps that are remembered for people.
+const STEPS_MAX: usize = 32;
+/// Roles of certificates that are remembered: a role for every peer that ever connected would be without bound.
+const ROLES_MAX: usize = 20_000;
+
+/// What a member tells whoever leads. JSON, so that hosts of two versions understand each other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Telling {
+    /// How it is, every second.
+    Health(Health),
+    /// May this host leave, as things stand?
+    MayLeave {
+        /// Its name.
+        host: String,
+    },
+    /// An admin wants somebody else to lead.
+    Transfer {
+        /// Who; none: whoever fits best.
+        to: Option<String>,
+    },
+}
+
+/// How a member is, in its own words.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Health {
+    /// Its disk is nearly full.
+    pub disk_low: bool,
+    /// How long ninety-nine of a hundred of its syncs take at most.
+    pub sync_p99_ms: u64,
+    /// Since when it runs.
+    pub uptime_ms: u64,
+    /// It runs to an end: never a master.
+    pub transient: bool,
+    /// It is about to leave for good.
+    pub draining: bool,
+    /// It goes away now, and its id with it.
+    pub gone: bool,
+    /// An admin would like it to be a master.
+    pub prefer: bool,
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Told {
+    /// Yes, or noted.
+    Yes,
+    /// No, and why.
+    No(String),
+}
+
+/// What a leader is to do besides looking after the masters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transfer(pub RaftId);
+
+/// One step of the choice of masters, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noted {
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// What and why.
+    pub sentence: String,
+    /// How it ended, once it has.
+    pub result: Option<Result<(), String>>,
+}
+
+/// What is known here of the others.
+pub struct Surroundings {
+    shared: Arc<Shared>,
+    me: PeerId,
+    policy: Policy,
+    clock: Clock,
+    known: Mutex<Known>,
+    transfers: tokio::sync::mpsc::Sender<Transfer>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// What certificates say, of those who have connected.
+    roles: BTreeMap<PeerId, Role>,
+    health: BTreeMap<(PeerId, Incarnation), Health>,
+    census: Option<Census>,
+    steps: VecDeque<Noted>,
+}
+
+impl Surroundings {
+    /// On the peer `me`, whose certificate says `role`. What an admin wants of the leader goes to `transfers`.
+    #[must_use]
+    pub fn new(
+        shared: Arc<Shared>,
+        (me, role): (PeerId, Role),
+        policy: Policy,
+        clock: Clock,
+        transfers: tokio::sync::mpsc::Sender<Transfer>,
+    ) -> Self {
+        let known = Known { roles: BTreeMap::from([(me, role)]), ..Known::default() };
+        Self { shared, me, policy, clock, known: Mutex::new(known), transfers }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A peer has shown a certificate with this role.
+    pub fn certified(&self, peer: PeerId, role: Role) {
+        let mut known = self.known();
+        if known.roles.len() >= ROLES_MAX && !known.roles.contains_key(&peer) {
+            known.roles.retain(|other, _| *other == self.me);
+        }
+        known.roles.insert(peer, role);
+    }
+
+    /// The latest look of this peer as the leader, if it leads.
+    #[must_use]
+    pub fn census(&self) -> Option<Census> {
+        self.known().census.clone()
+    }
+
+    /// This peer leads no more: what it saw is of yesterday.
+    pub fn step_down(&self) {
+        self.known().census = None;
+    }
+
+    /// The last steps of the choice of masters that were taken here.
+    #[must_use]
+    pub fn steps(&self) -> Vec<Noted> {
+        self.known().steps.iter().cloned().collect()
+    }
+
+    /// What the registry says of a member: nothing, if it knows it under another peer or not at all.
+    fn registered(&self, member: &Member) -> Option<mgmt_store::record::Peer> {
+        let host = HostName::parse(&member.host).ok()?;
+        self.shared.read(|keyspace| keyspace.peer(&host)).filter(|peer| peer.peer == member.peer)
+    }
+
+    fn note(&self, from: &Member, health: Health) -> Told {
+        self.known().health.insert((from.peer, from.incarnation), health);
+        Told::Yes
+    }
+
+    fn answer(&self, from: &Member, telling: Telling) -> Told {
+        match telling {
+            Telling::Health(health) => self.note(from, health),
+            Telling::MayLeave { host } => {
+                let Some(census) = self.census() else { return Told::No("this peer has not looked around yet".into()) };
+                let of_host =
+                    |(id, seat): (&RaftId, &mgmt_consensus::masters::Seat)| (seat.member.host == host).then_some(*id);
+                match census.seats.iter().find_map(of_host) {
+                    Some(id) => may_leave(&census, &self.policy, id)
+                        .map_or_else(|why| Told::No(why.to_string()), |()| Told::Yes),
+                    None => Told::Yes,
+                }
+            }
+            Telling::Transfer { to } => self.transfer(from, to.as_deref()),
+        }
+    }
+
+    fn transfer(&self, from: &Member, to: Option<&str>) -> Told {
+        if desk::Surroundings::role(self, from) < Role::Admin {
+            return Told::No("only an admin may say who leads".into());
+        }
+        let Some(census) = self.census() else { return Told::No("this peer has not looked around yet".into()) };
+        let fit = |id: &&RaftId| {
+            let seat = &census.seats[*id];
+            **id != census.me && seat.alive_ms.is_some() && to.is_none_or(|to| seat.member.host == to)
+        };
+        let voters = census.voters();
+        let best = voters.iter().filter(fit).min_by_key(|id| census.seats[*id].behind);
+        match (best, to) {
+            (Some(best), _) => match self.transfers.try_send(Transfer(*best)) {
+                Ok(()) => Told::Yes,
+                Err(_) => Told::No("another transfer is under way".into()),
+            },
+            (None, Some(to)) if census.seats.get(&census.me).is_some_and(|seat| seat.member.host == to) => Told::Yes,
+            (None, Some(to)) => Told::No(format!("{to} is no master that is alive")),
+            (None, None) => Told::No("there is no other master that is alive".into()),
+        }
+    }
+}
+
+impl desk::Surroundings for Surroundings {
+    fn role(&self, member: &Member) -> Role {
+        // Whoever was never seen with a certificate may do the least; the registry may allow less still.
+        self.known().roles.get(&member.peer).copied().unwrap_or(Role::Agent)
+    }
+
+    fn unix_ms(&self) -> u64 {
+        unix_ms()
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.clock.now().since(mgmt_engine::Moment::default()).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn told(&self, from: &Member, message: &[u8]) -> Bytes {
+        let told = match serde_json::from_slice(message) {
+            _ if message.len() > TOLD_BYTES_MAX => Told::No("that is too long".into()),
+            Ok(telling) => self.answer(from, telling),
+            Err(error) => Told::No(format!("this peer does not understand that: {error}")),
+        };
+        serde_json::to_vec(&told).map_or_else(|_| Bytes::new(), Bytes::from)
+    }
+}
+
+impl Roster for Surroundings {
+    fn profiles(&self, members: &BTreeMap<RaftId, Member>) -> BTreeMap<RaftId, Profile> {
+        let settled = self.shared.revision().0;
+        let nobody = self.shared.read(|keyspace| keyspace.peers().next().is_none());
+        let mut known = self.known();
+        known.health.retain(|life, _| members.values().any(|member| (member.peer, member.incarnation) == *life));
+        let health = known.health.clone();
+        drop(known);
+        let profile = |(id, member): (&RaftId, &Member)| {
+            let told = health.get(&(member.peer, member.incarnation));
+            let Some(registered) = self.registered(member) else {
+                // Whoever was let in stands in the registry before it has an id: here, once this peer has come so far.
+                let gone = !nobody && settled >= *id;
+                return gone.then(|| (*id, Profile { lost_data: true, eligible: Some(false), ..Profile::default() }));
+            };
+            let may = registered.role >= Role::Master;
+            let Health { disk_low, sync_p99_ms, uptime_ms, transient, draining, gone, prefer } =
+                told.cloned().unwrap_or_default();
+            let eligible = if may { told.map(|_| !transient) } else { Some(false) };
+            let zone = registered.zone.iter().map(|part| part.to_string()).collect();
+            let profile =
+                Profile { eligible, prefer, zone, draining, disk_low, lost_data: gone, sync_p99_ms, uptime_ms };
+            Some((*id, profile))
+        };
+        members.iter().filter_map(profile).collect()
+    }
+
+    fn ideal(&self) -> usize {
+        usize::from(self.shared.read(Keyspace::ideal_size))
+    }
+
+    fn looked(&self, census: &Census, step: Option<&Step>) {
+        let mut known = self.known();
+        if let Some(step) = step {
+            let noted = Noted { at_ms: unix_ms(), sentence: step.sentence(census), result: None };
+            known.steps.push_back(noted);
+            if known.steps.len() > STEPS_MAX {
+                known.steps.pop_front();
+            }
+        }
+        known.census = Some(census.clone());
+    }
+
+    fn ended(&self, _: &Step, result: &Result<(), ChangeError>) {
+        if let Some(last) = self.known().steps.back_mut() {
+            last.result = Some(result.clone().map_err(|error| error.to_string()));
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+#[must_use]
+pub fn unix_ms() -> u64 {
+    let since = Clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Telling {
+    /// As it is told.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        Bytes::from(serde_json::to_vec(self).expect("it is plain data"))
+    }
+}
+
+impl Told {
+    /// As it came back.
+    #[must_use]
+    pub fn decode(answer: &[u8]) -> Self {
+        serde_json::from_slice(answer)
+            .unwrap_or_else(|_| Self::No("the leader does not understand the question".into()))
+    }
+}

@@ -223,6 +223,14 @@ pub(super) fn hash(bytes: &[u8]) -> [u8; 32] {
     digest(&SHA256, bytes).as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
+/// [`Certificate::key_hash`] of this key, whether or not there is a certificate yet.
+#[must_use]
+pub fn key_hash(public_key: &[u8; 32]) -> [u8; 32] {
+    // How DER begins for a key of this kind.
+    const KEY: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
+    hash(&[KEY, public_key].concat())
+}
+
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {
     if der.len() > CERTIFICATE_BYTES_MAX {
         return Err(CertificateError::Long(der.len()));

@@ -57,6 +57,7 @@ fn a_certificate_says_what_it_was_made_for_and_tls_takes_it() {
         let again = Certificate::from_der(made.der().to_vec()).unwrap();
         assert_eq!(again, made);
         assert_eq!(*again.public_key(), key.public_key());
+        assert_eq!(again.key_hash(), key_hash(&key.public_key()));
         assert!(again.signed_by(authority.certificate()));
         let name = server_name(PeerId(0xbee));
         assert_eq!(name, "00000000000000000000000000000bee.mgmt");

@@ -1,0 +1,112 @@
+//! What members hand each other, over the group's own connections: who speaks is known by his certificate.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::join::{Kind, Papers};
+use super::{HexBytes, HexText, MessageError, VERSION, read, write};
+
+/// What is handed over, or asked for.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hand {
+    /// The key of the authority, from the leader to who is to become a master.
+    Authority {
+        /// Whom to believe, the one whose key this is first.
+        authorities: Vec<HexText>,
+        /// The key, as PKCS#8.
+        key: HexText,
+    },
+    /// Sign another certificate for me, with this key.
+    Renew {
+        /// The key.
+        public_key: HexBytes<32>,
+    },
+    /// Who is believed?
+    Authorities,
+    /// The cluster gets another authority: from the leader to the other masters, as [`Hand::Authority`] later to all
+    /// who become masters. What was believed stays believed until nobody needs it.
+    Rotate,
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Handed {
+    /// It is here, and survives a power cut.
+    Kept,
+    /// A certificate, and whom to believe.
+    Papers(Papers),
+    /// No.
+    Refused {
+        /// In words.
+        why: String,
+        /// For programs.
+        kind: Kind,
+    },
+}
+
+impl std::fmt::Debug for Hand {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Authority { .. } => "Authority",
+            Self::Renew { .. } => "Renew",
+            Self::Authorities => "Authorities",
+            Self::Rotate => "Rotate",
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Sent {
+    v: u32,
+    hand: Hand,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Answered {
+    v: u32,
+    handed: Handed,
+}
+
+impl Hand {
+    /// As it is sent.
+    ///
+    /// # Errors
+    /// [`MessageError::Long`].
+    pub fn write(self) -> Result<Bytes, MessageError> {
+        write(&Sent { v: VERSION, hand: self })
+    }
+
+    /// As it came.
+    ///
+    /// # Errors
+    /// [`MessageError`].
+    pub fn read(bytes: &[u8]) -> Result<Self, MessageError> {
+        read::<Sent>(bytes).map(|sent| sent.hand)
+    }
+}
+
+impl Handed {
+    /// No, and why.
+    #[must_use]
+    pub fn refused(kind: Kind, why: impl Into<String>) -> Self {
+        Self::Refused { why: why.into(), kind }
+    }
+
+    /// As it is sent.
+    ///
+    /// # Errors
+    /// [`MessageError::Long`].
+    pub fn write(self) -> Result<Bytes, MessageError> {
+        write(&Answered { v: VERSION, handed: self })
+    }
+
+    /// As it came.
+    ///
+    /// # Errors
+    /// [`MessageError`].
+    pub fn read(bytes: &[u8]) -> Result<Self, MessageError> {
+        read::<Answered>(bytes).map(|answered| answered.handed)
+    }
+}

@@ -1,6 +1,7 @@
 //! A pipe over a store of one, in this process.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use mgmt_consensus::{Machine as _, PeerId};
@@ -15,6 +16,8 @@ use super::*;
 struct Alone {
     machine: Arc<Mutex<(StoreMachine, u64)>>,
     leads: bool,
+    /// How often the time was asked for: it passes where nobody leads.
+    asked: Arc<AtomicU64>,
 }
 
 impl Proposer for Alone {
@@ -41,8 +44,7 @@ impl Proposer for Alone {
     }
 
     fn now_ms(&self) -> u64 {
-        // Time stands still where somebody leads, and is over where nobody does.
-        if self.leads { 0 } else { u64::MAX - 1 }
+        if self.leads { 0 } else { 1_000 * self.asked.fetch_add(1, Ordering::Relaxed) }
     }
 
     async fn sleep(&self, time: Duration) {
@@ -59,7 +61,7 @@ struct Asker {
 fn store(leads: bool) -> Arc<Store<Alone>> {
     let machine = StoreMachine::new();
     let shared = machine.shared();
-    let alone = Alone { machine: Arc::new(Mutex::new((machine, 0))), leads };
+    let alone = Alone { machine: Arc::new(Mutex::new((machine, 0))), leads, asked: Arc::default() };
     let watches = Watches::new(shared.clone());
     let client = Client::new(alone, shared.clone(), watches, HostName::parse("a").unwrap(), LIMIT).widened();
     Arc::new(Store { client, shared, leader: Box::new(|| 0) })

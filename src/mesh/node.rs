@@ -3,12 +3,12 @@
 //! A life ends when this host stops, when its log fails, or when it is a member no more; another one may follow. Must not
 //! know how this host came to its papers.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mgmt_consensus::Settings;
 use mgmt_consensus::appoint::appoint;
 use mgmt_consensus::disk::files::Files;
 use mgmt_consensus::ground::{Native, chance};
@@ -19,6 +19,7 @@ use mgmt_consensus::masters::Policy;
 use mgmt_consensus::peer::{ComeError, Otherwise, Peer};
 use mgmt_consensus::quic::{Endpoint, Quic};
 use mgmt_consensus::types::RaftId;
+use mgmt_consensus::{PeerId, Settings};
 use mgmt_engine::Clock;
 use mgmt_store::desk::Desk;
 use mgmt_store::record::Versions;
@@ -27,7 +28,7 @@ use tokio::task::JoinSet;
 
 use super::papers::{Papers, PapersError};
 use super::place::Place;
-use super::registrar::{self, Book, Own};
+use super::registrar::{self, Book, Listed, Own};
 use super::surroundings::{Health, Seen, Surroundings, Telling, Told, Transfer};
 
 /// This host's part of the group.
@@ -131,13 +132,17 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeError`].
-    pub async fn come(setup: Setup, papers: &Papers, otherwise: Otherwise) -> Result<Arc<Self>, NodeError> {
+    pub async fn come(
+        setup: Setup,
+        papers: &Papers,
+        listed: BTreeMap<PeerId, Listed>,
+        otherwise: Otherwise,
+    ) -> Result<Arc<Self>, NodeError> {
         let badge = papers.badge()?;
         let (transfers, wanted) = tokio::sync::mpsc::channel(1);
         let me = (badge.peer, badge.role);
         let surroundings = Surroundings::new(setup.shared.clone(), me, Policy::LAN, setup.clock, transfers);
         let surroundings = Arc::new(surroundings);
-        let listed = registrar::remembered(&setup.place);
         let book = Arc::new(Book::new(badge.cluster, listed, surroundings.clone()));
         let credentials = papers.credentials();
         let quic = setup.endpoint.mesh(badge.cluster, badge.peer, credentials, book.clone())?;

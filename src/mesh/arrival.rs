@@ -49,19 +49,13 @@ pub(super) async fn arrive(mesh: &Mesh) -> Result<Arrived, Attempt> {
     let start = plan(&facts);
     let listen = settings.listen_at(&place, &start).map_err(|e| again("remember where to listen", e))?;
     let endpoint = bind(&place, listen)?;
-    let arrival = Arrival { mesh, setup: mesh.setup(place, endpoint) };
-    match start {
-        Start::Off { why } => Err(Attempt::Never(format!("no mesh: {why}"))),
-        Start::Refuse(failure) => Err(Attempt::Never(failure.message)),
-        Start::Resume => arrival.resume().await,
-        Start::Found | Start::Wait { .. } if settings.private => arrival.found(None).await,
-        Start::Found | Start::Wait { .. } => arrival.meet().await,
-        Start::JoinLocal(other) => arrival.join_beside(&other).await,
-        Start::JoinSeeds { seeds, token } => arrival.join_seeds(&seeds, &token).await,
-        Start::Bootstrap { .. } => Err(Attempt::Never("founding together is not built yet".to_owned())),
+    let arrived = Arrival { mesh, setup: mesh.setup(place, endpoint.clone()) }.by(start).await;
+    if arrived.is_err() {
+        // The next attempt may want the same port.
+        endpoint.close().await;
     }
+    arrived
 }
-
 /// Listens: where it did last, if nothing else was asked for and that is free.
 fn bind(place: &Place, listen: SocketAddr) -> Result<Endpoint, Attempt> {
     let remembered = |address: &SocketAddr| address.ip() == listen.ip() && listen.port() == 0;
@@ -111,6 +105,20 @@ struct Arrival<'a> {
 }
 
 impl Arrival<'_> {
+    /// Does what was decided.
+    async fn by(self, start: Start) -> Result<Arrived, Attempt> {
+        match start {
+            Start::Off { why } => Err(Attempt::Never(format!("no mesh: {why}"))),
+            Start::Refuse(failure) => Err(Attempt::Never(failure.message)),
+            Start::Resume => self.resume().await,
+            Start::Found | Start::Wait { .. } if self.mesh.settings().private => self.found(None).await,
+            Start::Found | Start::Wait { .. } => self.meet().await,
+            Start::JoinLocal(other) => self.join_beside(&other).await,
+            Start::JoinSeeds { seeds, token } => self.join_seeds(&seeds, &token).await,
+            Start::Bootstrap { .. } => Err(Attempt::Never("founding together is not built yet".to_owned())),
+        }
+    }
+
     /// Goes on as the member it was.
     async fn resume(self) -> Result<Arrived, Attempt> {
         let disk = Files::open(&self.setup.state).map_err(|e| again("use the state directory", e))?;

@@ -10,6 +10,7 @@ pub mod bootstrap;
 pub mod doctor;
 pub mod handover;
 pub mod joining;
+pub mod keyring;
 pub mod messages;
 pub mod node;
 pub mod papers;

@@ -8,6 +8,7 @@ mod arrival;
 pub mod backup;
 pub mod bootstrap;
 pub mod doctor;
+pub mod door;
 pub mod handover;
 pub mod joining;
 pub mod keyring;

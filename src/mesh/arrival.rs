@@ -16,7 +16,8 @@ use mgmt_consensus::{ClusterId, PeerId, identity};
 use mgmt_store::record::Peer;
 use mgmt_store::{Body, Revision, Role};
 
-use super::joining;
+use super::joining::{self, Applicant, JoinError};
+use super::keyring::Keyring;
 use super::node::{Node, Setup, VERSIONS};
 use super::papers::Papers;
 use super::place::{Part, Place};
@@ -133,13 +134,17 @@ impl Arrival<'_> {
         let listed = self.beside(&identity);
         let seeds = listed.keys().filter(|peer| **peer != identity.peer).copied().collect();
         let otherwise = Otherwise::Join { cluster: identity.cluster, seeds, patience: PATIENCE };
-        let node = Node::come(self.setup.clone(), &papers, listed, otherwise).await;
+        let node = Node::come(self.setup.clone(), self.keyring(&papers), listed, otherwise).await;
         let node = node.map_err(|e| again("go on as a member", e))?;
         // Whoever was stopped before its first commands were through has still to give them.
         if node.role == Role::Admin && node.shared.read(|keyspace| keyspace.peers().next().is_none()) {
             first_entry(&node, &papers).await.map_err(|e| again("enter the registry", e))?;
         }
         self.announce(node, &papers)
+    }
+
+    fn keyring(&self, papers: &Papers) -> Arc<Keyring> {
+        Arc::new(Keyring::open(self.setup.place.clone(), papers.clone()))
     }
 
     /// Where the others were, and where those beside it are now.
@@ -180,7 +185,8 @@ impl Arrival<'_> {
         let (cluster, host) = (ClusterId::draw(chance), self.setup.host.as_str().to_owned());
         let papers = Papers::found(&self.setup.place, cluster, PeerId::draw(chance), &host);
         let papers = papers.map_err(|e| again("found a mesh", e))?;
-        let node = Node::come(self.setup.clone(), &papers, BTreeMap::new(), Otherwise::Found(cluster)).await;
+        let node =
+            Node::come(self.setup.clone(), self.keyring(&papers), BTreeMap::new(), Otherwise::Found(cluster)).await;
         let node = node.map_err(|e| again("found a mesh", e))?;
         first_entry(&node, &papers).await.map_err(|e| again("enter the registry", e))?;
         tracing::info!("mesh: {host} has founded cluster {cluster}");
@@ -215,23 +221,28 @@ impl Arrival<'_> {
         self.mesh.say(Stage::Coming(format!("asking {} to be let in", asked.join(", "))));
         let key = key(&self.setup.place).map_err(|e| again("use the state directory", e))?;
         let peer = peer_of(&key);
-        let joined = joining::join(&self.setup.endpoint, seeds, token, &host, peer, &key, true, PATIENCE).await;
+        let who = Applicant { host: &host, peer, key: &key, replace: true, zone: &self.setup.zone, versions: VERSIONS };
+        let joined = joining::join(&self.setup.endpoint, seeds, token, &who, PATIENCE).await;
         let joined = joined.map_err(|error| {
             let why = format!("{host} is not let in: {error}");
-            if error.is_final() { Attempt::Never(why) } else { Attempt::Again(why) }
+            match error {
+                JoinError::Refused { .. } | JoinError::NoSeeds => Attempt::Never(why),
+                JoinError::Patience { .. } | JoinError::Strange { .. } => Attempt::Again(why),
+            }
         })?;
-        let members = joined.members;
-        let papers = Papers { key, certificate: joined.certificate, authorities: joined.authorities };
+        let papers = joined.papers;
         if house {
             let kept = self.setup.place.save(Part::HouseToken, &token.to_string());
             kept.map_err(|e| again("use the state directory", e))?;
         }
         papers.save(&self.setup.place).map_err(|e| again("use the state directory", e))?;
         let cluster = token.cluster;
-        let listed: BTreeMap<PeerId, Listed> = members.into_iter().collect();
+        let listed =
+            joined.members.into_iter().map(|at| (at.peer.into(), Listed { host: at.host, addresses: at.addresses }));
+        let listed: BTreeMap<PeerId, Listed> = listed.collect();
         let seeds = listed.keys().filter(|other| **other != peer).copied().collect();
         let otherwise = Otherwise::Join { cluster, seeds, patience: PATIENCE };
-        let node = Node::come(self.setup.clone(), &papers, listed, otherwise).await;
+        let node = Node::come(self.setup.clone(), self.keyring(&papers), listed, otherwise).await;
         let node = node.map_err(|e| again("join", e))?;
         tracing::info!("mesh: {host} has joined cluster {cluster}");
         self.announce(node, &papers)

@@ -120,9 +120,6 @@ pub struct Join {
     /// Members to ask: HOST[:PORT], comma separated or repeated
     #[arg(long, visible_alias = "seed", value_name = "ADDRESSES", value_delimiter = ',', required = true)]
     pub seeds: Vec<String>,
-    /// Take over this host's name from the peer that has it now; the token must allow it
-    #[arg(long)]
-    pub replace: bool,
     /// How long to go on trying
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "30")]
     pub patience: Duration,
@@ -135,7 +132,7 @@ pub struct Join {
 #[derive(Debug, Subcommand)]
 pub enum Cluster {
     /// Found a mesh of this host alone, and print a token for the next host
-    Init(Init),
+    Init(InitCluster),
     /// Leave the mesh, handing over first what others need
     Leave(Plain),
     /// Remove a host from the mesh: its connections are closed, its exports stay
@@ -158,10 +155,13 @@ pub enum Cluster {
 
 /// `mgmt cluster init`
 #[derive(Debug, ArgGroup)]
-pub struct Init {
+pub struct InitCluster {
     /// Which host.
     #[command(flatten)]
     pub place: Place,
+    /// Where this host is reached by others, now and by later runs [default: by others on this machine only]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
     /// What the first token makes of the hosts that use it
     #[arg(long, value_enum, default_value_t = Role::Master)]
     pub role: Role,

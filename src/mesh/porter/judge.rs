@@ -90,9 +90,6 @@ fn decide(
     if store.peers().any(|(_, other)| other.peer == peer) {
         return Err((Kind::HostTaken, other_name(&host)));
     }
-    if !(wish.level_min..=wish.level_max).contains(&store.feature_level()) {
-        return Err((Kind::Other, other_level(wish)));
-    }
     if let Some(only) = token.host.as_ref().filter(|only| **only != host) {
         let why = format!(
             "token {id} is for host {only}, not for {host}: run with `--hostname {only}`, or make another with `mgmt token \
@@ -107,6 +104,10 @@ fn decide(
         let why =
             format!("token {id} was used as often as it may be: make another with `mgmt token create` on a member");
         return Err((Kind::UsedUp, why));
+    }
+    // After all that is about the token: `doctor` asks with a level that there is not, which uses up no token.
+    if !(wish.level_min..=wish.level_max).contains(&store.feature_level()) {
+        return Err((Kind::Other, other_level(wish)));
     }
     if there.is_some() && !token.replace {
         return Err((Kind::HostTaken, taken(&host)));

@@ -7,6 +7,7 @@ mod ca;
 mod certificate;
 mod keys;
 mod pem;
+pub mod proof;
 #[cfg(test)]
 mod tests;
 mod text;

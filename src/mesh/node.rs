@@ -3,12 +3,12 @@
 //! A life ends when this host stops, when its log fails, or when it is a member no more; another one may follow. Must not
 //! know how this host came to its papers.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mgmt_consensus::Settings;
 use mgmt_consensus::appoint::appoint;
 use mgmt_consensus::disk::files::Files;
 use mgmt_consensus::ground::{Native, chance};
@@ -17,18 +17,21 @@ use mgmt_consensus::log_store::Options;
 use mgmt_consensus::log_store::index::tree::Tree;
 use mgmt_consensus::masters::Policy;
 use mgmt_consensus::peer::{ComeError, Otherwise, Peer};
-use mgmt_consensus::quic::{Endpoint, Quic};
+use mgmt_consensus::quic::{Endpoint, Quic, Visits};
 use mgmt_consensus::types::RaftId;
+use mgmt_consensus::{PeerId, Settings};
 use mgmt_engine::Clock;
 use mgmt_store::desk::Desk;
 use mgmt_store::record::Versions;
 use mgmt_store::{HostName, Role, Shared, StoreMachine, Watches};
 use tokio::task::JoinSet;
 
+use super::keyring::Keyring;
 use super::papers::{Papers, PapersError};
 use super::place::Place;
-use super::registrar::{self, Book, Own};
-use super::surroundings::{Health, Surroundings, Telling, Told, Transfer};
+use super::porter::{self, Porter};
+use super::registrar::{self, Book, Listed, Own};
+use super::surroundings::{Health, Surroundings, Telling, Told, Transfer, unix_ms};
 
 /// This host's part of the group.
 pub type Replica = mgmt_consensus::Replica<Native, StoreMachine>;
@@ -63,6 +66,8 @@ pub struct Setup {
     pub clock: Clock,
     /// The socket.
     pub endpoint: Endpoint,
+    /// Those who come to it without a certificate.
+    pub visits: Arc<tokio::sync::Mutex<Visits>>,
     /// Where this host stands, from the largest place to the smallest.
     pub zone: Vec<Arc<str>>,
     /// It runs to an end: never a master, and its id goes with it.
@@ -113,6 +118,8 @@ pub struct Node {
     pub setup: Setup,
     /// Its end of the network.
     pub quic: Quic,
+    /// What it can prove.
+    pub keyring: Arc<Keyring>,
     draining: AtomicBool,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -131,13 +138,17 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeError`].
-    pub async fn come(setup: Setup, papers: &Papers, otherwise: Otherwise) -> Result<Arc<Self>, NodeError> {
+    pub async fn come(
+        setup: Setup,
+        papers: &Papers,
+        listed: BTreeMap<PeerId, Listed>,
+        otherwise: Otherwise,
+    ) -> Result<Arc<Self>, NodeError> {
         let badge = papers.badge()?;
         let (transfers, wanted) = tokio::sync::mpsc::channel(1);
         let me = (badge.peer, badge.role);
         let surroundings = Surroundings::new(setup.shared.clone(), me, Policy::LAN, setup.clock, transfers);
         let surroundings = Arc::new(surroundings);
-        let listed = registrar::remembered(&setup.place);
         let book = Arc::new(Book::new(badge.cluster, listed, surroundings.clone()));
         let credentials = papers.credentials();
         let quic = setup.endpoint.mesh(badge.cluster, badge.peer, credentials, book.clone())?;
@@ -164,6 +175,7 @@ impl Node {
             surroundings,
             book,
             quic,
+            keyring: Arc::new(Keyring::open(setup.place.clone(), papers.clone())),
             draining: AtomicBool::new(false),
             tasks: Mutex::new(JoinSet::new()),
             setup,
@@ -184,6 +196,14 @@ impl Node {
         self.spawn(registrar::say(own, self.book.clone(), self.shared.clone(), self.client.clone()));
         self.spawn(tell(self.clone()));
         self.spawn(transfer(self.replica.clone(), wanted));
+        self.spawn(porter::stand(Arc::new(self.porter()), self.setup.visits.clone()));
+    }
+
+    fn porter(&self) -> Porter<Replica> {
+        let Identity { cluster, peer, .. } = self.identity;
+        let own = porter::Own { cluster, peer, host: self.setup.host.clone(), versions: VERSIONS };
+        let lodge = Arc::new(Lodge(self.replica.clone()));
+        Porter::new(own, self.client.clone(), self.shared.clone(), self.keyring.clone(), lodge)
     }
 
     /// Runs something for as long as this life.
@@ -332,5 +352,20 @@ async fn transfer(replica: Replica, mut wanted: tokio::sync::mpsc::Receiver<Tran
         if let Err(error) = replica.transfer(to).await {
             tracing::warn!(%error, "mesh: leadership was not handed over");
         }
+    }
+}
+
+/// What the porter is told.
+struct Lodge(Replica);
+
+impl porter::Lodge for Lodge {
+    fn unix_ms(&self) -> u64 {
+        unix_ms()
+    }
+
+    fn masters(&self) -> Vec<PeerId> {
+        let standing = self.0.standing();
+        let voters: BTreeSet<RaftId> = standing.voters().into_iter().flatten().collect();
+        standing.members().filter(|(id, _)| voters.contains(id)).map(|(_, member)| member.peer).collect()
     }
 }

@@ -8,6 +8,7 @@ mod arrival;
 pub mod backup;
 pub mod bootstrap;
 pub mod doctor;
+pub mod door;
 pub mod handover;
 pub mod joining;
 pub mod keyring;
@@ -280,8 +281,7 @@ impl Mesh {
     /// What all lives of this process have in common.
     fn setup(&self, place: Place, endpoint: Endpoint) -> Setup {
         let Settings { state, host, clock, zone, transient, .. } = self.settings().clone();
-        let visits = Arc::new(tokio::sync::Mutex::new(endpoint.visits()));
-        Setup { state, place, host, clock, endpoint, visits, zone, transient, shared: self.0.shared.clone() }
+        Setup { state, place, host, clock, endpoint, zone, transient, shared: self.0.shared.clone() }
     }
 }
 

@@ -12,7 +12,6 @@ use bytes::Bytes;
 use mgmt_consensus::PeerId;
 use mgmt_consensus::authority::token::Token;
 use mgmt_consensus::authority::{Certificate, KeyPair};
-use mgmt_consensus::quic::{Endpoint, Errand, Pin};
 use mgmt_store::record::Versions;
 
 use super::messages::join::{Ask, Kind, MemberAt, Renewal, Reply, Wish};
@@ -39,19 +38,6 @@ pub trait Knock: Send + Sync {
         say: impl FnOnce(&[u8; 32]) -> Bytes + Send,
         limit: Duration,
     ) -> impl Future<Output = Result<Bytes, String>> + Send;
-}
-
-impl Knock for Endpoint {
-    async fn knock(
-        &self,
-        to: SocketAddr,
-        authority: [u8; 32],
-        say: impl FnOnce(&[u8; 32]) -> Bytes + Send,
-        limit: Duration,
-    ) -> Result<Bytes, String> {
-        let visited = self.visit(to, Errand::Join, Pin::Authority(authority), say, limit).await;
-        visited.map(|visited| visited.answer).map_err(|error| error.to_string())
-    }
 }
 
 /// Who wants to be let in.
@@ -110,17 +96,6 @@ pub enum JoinError {
         /// What is wrong with them.
         why: String,
     },
-}
-
-impl JoinError {
-    /// Whether trying again is of no use.
-    #[must_use]
-    pub fn is_final(&self) -> bool {
-        match self {
-            Self::Refused { .. } | Self::Strange { .. } => true,
-            Self::Patience { .. } | Self::NoSeeds => false,
-        }
-    }
 }
 
 fn sentence(tried: &BTreeMap<SocketAddr, String>) -> String {

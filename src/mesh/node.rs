@@ -3,7 +3,7 @@
 //! A life ends when this host stops, when its log fails, or when it is a member no more; another one may follow. Must not
 //! know how this host came to its papers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ use mgmt_consensus::log_store::Options;
 use mgmt_consensus::log_store::index::tree::Tree;
 use mgmt_consensus::masters::Policy;
 use mgmt_consensus::peer::{ComeError, Otherwise, Peer};
-use mgmt_consensus::quic::{Endpoint, Quic, Visits};
+use mgmt_consensus::quic::{Endpoint, Quic};
 use mgmt_consensus::types::RaftId;
 use mgmt_consensus::{PeerId, Settings};
 use mgmt_engine::Clock;
@@ -26,12 +26,13 @@ use mgmt_store::record::Versions;
 use mgmt_store::{HostName, Role, Shared, StoreMachine, Watches};
 use tokio::task::JoinSet;
 
+use super::door;
 use super::keyring::Keyring;
 use super::papers::{Papers, PapersError};
 use super::place::Place;
 use super::porter::{self, Porter};
 use super::registrar::{self, Book, Listed, Own};
-use super::surroundings::{Health, Surroundings, Telling, Told, Transfer, unix_ms};
+use super::surroundings::{Health, Surroundings, Telling, Told, Transfer};
 
 /// This host's part of the group.
 pub type Replica = mgmt_consensus::Replica<Native, StoreMachine>;
@@ -66,8 +67,6 @@ pub struct Setup {
     pub clock: Clock,
     /// The socket.
     pub endpoint: Endpoint,
-    /// Those who come to it without a certificate.
-    pub visits: Arc<tokio::sync::Mutex<Visits>>,
     /// Where this host stands, from the largest place to the smallest.
     pub zone: Vec<Arc<str>>,
     /// It runs to an end: never a master, and its id goes with it.
@@ -114,12 +113,12 @@ pub struct Node {
     pub surroundings: Arc<Surroundings>,
     /// Where the others are.
     pub book: Arc<Book>,
+    /// What it can prove.
+    pub keyring: Arc<Keyring>,
     /// What all lives have in common.
     pub setup: Setup,
     /// Its end of the network.
     pub quic: Quic,
-    /// What it can prove.
-    pub keyring: Arc<Keyring>,
     draining: AtomicBool,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -140,10 +139,11 @@ impl Node {
     /// [`NodeError`].
     pub async fn come(
         setup: Setup,
-        papers: &Papers,
+        keyring: Arc<Keyring>,
         listed: BTreeMap<PeerId, Listed>,
         otherwise: Otherwise,
     ) -> Result<Arc<Self>, NodeError> {
+        let papers = keyring.papers();
         let badge = papers.badge()?;
         let (transfers, wanted) = tokio::sync::mpsc::channel(1);
         let me = (badge.peer, badge.role);
@@ -151,6 +151,7 @@ impl Node {
         let surroundings = Arc::new(surroundings);
         let book = Arc::new(Book::new(badge.cluster, listed, surroundings.clone()));
         let credentials = papers.credentials();
+        setup.endpoint.appear(papers.credentials())?;
         let quic = setup.endpoint.mesh(badge.cluster, badge.peer, credentials, book.clone())?;
         let desk = Arc::new(Desk::new(surroundings.clone(), setup.shared.clone()));
         let peer = Peer::<Native> {
@@ -175,12 +176,12 @@ impl Node {
             surroundings,
             book,
             quic,
-            keyring: Arc::new(Keyring::open(setup.place.clone(), papers.clone())),
+            keyring,
             draining: AtomicBool::new(false),
             tasks: Mutex::new(JoinSet::new()),
             setup,
         });
-        node.begin(papers, desk, wanted);
+        node.begin(&papers, desk, wanted);
         Ok(node)
     }
 
@@ -195,15 +196,16 @@ impl Node {
         self.spawn(registrar::follow(self.book.clone(), self.shared.clone(), place, move || quic.recheck()));
         self.spawn(registrar::say(own, self.book.clone(), self.shared.clone(), self.client.clone()));
         self.spawn(tell(self.clone()));
+        let who = porter::Own {
+            cluster: self.identity.cluster,
+            peer: self.identity.peer,
+            host: self.setup.host.clone(),
+            versions: VERSIONS,
+        };
+        let world = Arc::new(door::World(self.replica.clone()));
+        let porter = Porter::new(who, self.client.clone(), self.shared.clone(), self.keyring.clone(), world);
+        self.spawn(door::serve(endpoint.visits(), Arc::new(porter)));
         self.spawn(transfer(self.replica.clone(), wanted));
-        self.spawn(porter::stand(Arc::new(self.porter()), self.setup.visits.clone()));
-    }
-
-    fn porter(&self) -> Porter<Replica> {
-        let Identity { cluster, peer, .. } = self.identity;
-        let own = porter::Own { cluster, peer, host: self.setup.host.clone(), versions: VERSIONS };
-        let lodge = Arc::new(Lodge(self.replica.clone()));
-        Porter::new(own, self.client.clone(), self.shared.clone(), self.keyring.clone(), lodge)
     }
 
     /// Runs something for as long as this life.
@@ -352,20 +354,5 @@ async fn transfer(replica: Replica, mut wanted: tokio::sync::mpsc::Receiver<Tran
         if let Err(error) = replica.transfer(to).await {
             tracing::warn!(%error, "mesh: leadership was not handed over");
         }
-    }
-}
-
-/// What the porter is told.
-struct Lodge(Replica);
-
-impl porter::Lodge for Lodge {
-    fn unix_ms(&self) -> u64 {
-        unix_ms()
-    }
-
-    fn masters(&self) -> Vec<PeerId> {
-        let standing = self.0.standing();
-        let voters: BTreeSet<RaftId> = standing.voters().into_iter().flatten().collect();
-        standing.members().filter(|(id, _)| voters.contains(id)).map(|(_, member)| member.peer).collect()
     }
 }

@@ -16,14 +16,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mgmt_consensus::authority::{Authority, Badge, Certificate, key_hash};
-use mgmt_consensus::quic::{Errand, Visits};
 use mgmt_consensus::{ClusterId, PeerId};
 use mgmt_store::Proposer;
 use mgmt_store::outcome::Clash;
 use mgmt_store::record::Peer;
 use mgmt_store::replicated::Read;
 use mgmt_store::{Body, CallError, Client, HostName, Refusal, Revision, Role, Shared};
-use tokio::task::JoinSet;
 
 use self::attempts::Attempts;
 pub use self::judge::{Verdict, judge, judge_renewal};
@@ -73,30 +71,6 @@ pub struct Porter<P> {
     admitting: tokio::sync::Mutex<()>,
     /// Whose token was used here, under which key, by the token and the host.
     used: Mutex<BTreeMap<(String, String), (PeerId, [u8; 32])>>,
-}
-
-/// Stands at the door for as long as it is polled. How many are there at once is bounded by the endpoint.
-pub async fn stand<P: Proposer>(porter: Arc<Porter<P>>, visits: Arc<tokio::sync::Mutex<Visits>>) {
-    let mut visits = visits.lock().await;
-    let mut present = JoinSet::new();
-    loop {
-        tokio::select! {
-            biased;
-            Some(_) = present.join_next(), if !present.is_empty() => {}
-            visit = visits.next() => match visit {
-                None => return,
-                Some(visit) if visit.errand == Errand::Join => {
-                    let porter = porter.clone();
-                    present.spawn(async move {
-                        let answer = porter.answer(visit.from, &visit.exporter, &visit.message).await;
-                        visit.answer(answer);
-                    });
-                }
-                // Whoever wants to found with others is not answered by a member.
-                Some(visit) => drop(visit),
-            },
-        }
-    }
 }
 
 impl<P: Proposer> Porter<P> {

@@ -24,6 +24,7 @@ use mgmt_store::replicated::Read;
 use mgmt_store::{Body, CallError, Client, HostName, Refusal, Revision, Role, Shared};
 
 use self::attempts::Attempts;
+pub(super) use self::judge::registered;
 pub use self::judge::{Verdict, judge, judge_renewal};
 use super::keyring::Keyring;
 use super::messages::join::{ADDRESSES_MAX, Ask, Kind, MEMBERS_MAX, MemberAt, Papers, Reply, Signed, Who, Wish};

@@ -4,14 +4,18 @@
 //! and says how it stands. The engine goes on without a mesh: nothing here ends a run.
 
 pub mod answers;
+mod arrival;
 pub mod backup;
 pub mod bootstrap;
 pub mod doctor;
+pub mod door;
 pub mod handover;
 pub mod joining;
+pub mod keyring;
 pub mod messages;
 pub mod node;
 pub mod papers;
+pub mod pipe;
 pub mod place;
 pub mod porter;
 pub mod recovery;
@@ -27,20 +31,19 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mgmt_consensus::ground::chance;
 use mgmt_consensus::identity::Stored;
-use mgmt_consensus::peer::Otherwise;
-use mgmt_consensus::quic::{Endpoint, Options};
-use mgmt_consensus::{ClusterId, PeerId, disk, identity};
+use mgmt_consensus::quic::Endpoint;
+use mgmt_consensus::{disk, identity, log_store};
 use mgmt_engine::Clock;
-use mgmt_store::record::Peer;
-use mgmt_store::{Body, HostName, Revision, Role, Shared};
+use mgmt_store::{HostName, Shared};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use node::{Ended, Node, Setup, VERSIONS};
-use papers::Papers;
+use arrival::{Arrived, arrive};
+use node::{Ended, Node, Setup};
 use place::Place;
+use rendezvous::{Local, Scene};
+use start::{Before, Facts, Flags, Graph};
 
 /// Threads of the mesh: the group, its disk and QUIC are not to wait for what a resource does.
 const THREADS: usize = 2;
@@ -56,38 +59,27 @@ const FAREWELL: Duration = Duration::from_secs(10);
 /// Where hosts listen for each other unless told otherwise.
 pub const PORT: u16 = 6468;
 
-/// What was asked for on the command line.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Flags {
-    /// Whom to ask to be let in.
-    pub seeds: Vec<String>,
-    /// Where to listen.
-    pub listen: Option<String>,
-    /// What lets this host in.
-    pub token: Option<String>,
-    /// The file that holds it, or the secret of `expect`.
-    pub token_file: Option<PathBuf>,
-    /// So many hosts found the mesh together.
-    pub expect: Option<u16>,
-    /// `a/b/c`.
-    pub zone: Option<String>,
-    /// Found another mesh though there was one.
-    pub new_cluster: bool,
-    /// Leave for good at the end.
-    pub leave_on_exit: bool,
-}
-
 /// What a mesh is started with.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// `PREFIX`.
     pub prefix: PathBuf,
+    /// The usual prefix of this user, if there is one.
+    pub usual: Option<PathBuf>,
     /// `PREFIX/HOSTNAME`, whose lock is held.
     pub state: PathBuf,
     /// This host's name.
     pub host: HostName,
-    /// What was asked for.
+    /// What was typed.
     pub flags: Flags,
+    /// What the graph has to do with the mesh.
+    pub graph: Graph,
+    /// Where to listen, if that was said.
+    pub listen: Option<SocketAddr>,
+    /// Where this host stands: `a/b/c` in parts.
+    pub zone: Vec<Arc<str>>,
+    /// Leave for good at the end.
+    pub leave_on_exit: bool,
     /// This run has an end: never a master, and its id goes with it.
     pub transient: bool,
     /// Nobody else is to be found: a prefix made for this run alone.
@@ -227,13 +219,16 @@ impl Mesh {
             let node = self.0.node.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(node) = node {
                 if matches!(attempt, Attempt::Asked)
-                    && self.0.settings.flags.leave_on_exit
+                    && self.0.settings.leave_on_exit
                     && let Err(why) = node.leave().await
                 {
                     tracing::warn!("mesh: this host has not left: {why}");
                 }
                 node.stop().await;
                 node.setup.endpoint.close().await;
+                if !matches!(attempt, Attempt::Asked) {
+                    self.bury(&node).await;
+                }
             }
             match attempt {
                 Attempt::Asked => return,
@@ -252,16 +247,31 @@ impl Mesh {
         }
     }
 
+    /// Puts the log of a life that is over out of the way: whoever has failed, or was removed, comes back as somebody new.
+    async fn bury(&self, node: &Node) {
+        let disk = disk::files::Files::open(&node.setup.state);
+        let buried = match disk {
+            Ok(disk) => log_store::quarantine(&disk).await,
+            Err(error) => Err(error),
+        };
+        match buried {
+            Ok(folder) => tracing::info!("mesh: the log of this host's former part lies in {folder}"),
+            Err(error) => tracing::warn!("mesh: the log of this host's former part cannot be put aside: {error}"),
+        }
+    }
+
     /// One life, from coming up to its end.
     async fn live(&self, pause: &mut Duration) -> Attempt {
-        let node = match self.come().await {
-            Ok(node) => node,
+        let Arrived { node, announced } = match arrive(self).await {
+            Ok(arrived) => arrived,
             Err(attempt) => return attempt,
         };
         *self.0.node.lock().unwrap_or_else(PoisonError::into_inner) = Some(node.clone());
         self.say(Stage::Member);
         *pause = PAUSE_MIN;
-        match node.ended().await {
+        let ended = node.ended().await;
+        drop(announced);
+        match ended {
             Ended::Failed(why) => {
                 Attempt::Again(format!("this host's part has stopped: {why}; it comes back under a new id"))
             }
@@ -269,66 +279,38 @@ impl Mesh {
         }
     }
 
-    /// Comes up.
-    async fn come(&self) -> Result<Arc<Node>, Attempt> {
-        let settings = &self.0.settings;
-        let again = |what: &str, error: &dyn std::fmt::Display| Attempt::Again(format!("cannot {what}: {error}"));
-        let place = Place::open(&settings.state).map_err(|e| again("use the state directory", &e))?;
-        let disk = disk::files::Files::open(&settings.state).map_err(|e| again("use the state directory", &e))?;
-        let stored = identity::load(&disk).map_err(|e| again("read who this host is", &e))?;
-        let listen: SocketAddr = ([127, 0, 0, 1], 0).into();
-        let endpoint = Endpoint::bind(Options::lan(listen)).map_err(|e| again("listen", &e))?;
-        let setup = Setup {
-            state: settings.state.clone(),
-            place: place.clone(),
-            host: settings.host.clone(),
-            clock: settings.clock,
-            endpoint,
-            zone: settings.flags.zone.iter().flat_map(|zone| zone.split('/')).map(Arc::from).collect(),
-            transient: settings.transient,
-            shared: self.0.shared.clone(),
-        };
-        match stored {
-            Stored::Sound(identity) => {
-                let papers = Papers::load(&place).map_err(|e| again("use this host's papers", &e))?;
-                let Some(papers) = papers else {
-                    return Err(Attempt::Never("this host has no certificate: join again with a token".to_owned()));
-                };
-                let seeds = registrar::remembered(&place).into_keys().collect();
-                let otherwise = Otherwise::Join { cluster: identity.cluster, seeds, patience: PATIENCE };
-                Node::come(setup, &papers, otherwise).await.map_err(|e| again("go on as a member", &e))
-            }
-            Stored::Missing | Stored::Damaged(_) => self.found(setup).await,
-        }
-    }
-
-    /// Founds a cluster.
-    async fn found(&self, setup: Setup) -> Result<Arc<Node>, Attempt> {
-        let again = |what: &str, error: &dyn std::fmt::Display| Attempt::Again(format!("cannot {what}: {error}"));
-        let cluster = ClusterId::draw(chance);
-        let host = setup.host.as_str().to_owned();
-        let papers =
-            Papers::found(&setup.place, cluster, PeerId::draw(chance), &host).map_err(|e| again("found a mesh", &e))?;
-        let node =
-            Node::come(setup, &papers, Otherwise::Found(cluster)).await.map_err(|e| again("found a mesh", &e))?;
-        first_entry(&node, &papers).await.map_err(|e| again("enter the registry", &e))?;
-        tracing::info!("mesh: {host} has founded cluster {cluster}");
-        Ok(node)
+    /// What all lives of this process have in common.
+    fn setup(&self, place: Place, endpoint: Endpoint) -> Setup {
+        let Settings { state, host, clock, zone, transient, .. } = self.settings().clone();
+        Setup { state, place, host, clock, endpoint, zone, transient, shared: self.0.shared.clone() }
     }
 }
 
-/// The founder's own entry in the registry, and the token for the others of this house.
-async fn first_entry(node: &Arc<Node>, papers: &Papers) -> Result<(), mgmt_store::CallError> {
-    let addresses = registrar::reachable(node.setup.endpoint.local_address(), &[]);
-    let peer = Peer {
-        peer: node.identity.peer,
-        role: Role::Admin,
-        addresses: addresses.iter().map(|address| address.to_string().into()).collect(),
-        zone: node.setup.zone.clone(),
-        versions: VERSIONS,
-        key_hash: papers.certificate.key_hash(),
-        admitted: Revision(0),
-    };
-    node.client.call(Body::PeerAdmit { host: node.setup.host.clone(), peer, replace: false }, LIMIT).await?;
-    Ok(())
+impl Settings {
+    /// All there is to know for deciding what to do.
+    ///
+    /// # Errors
+    /// The state directory or the prefix cannot be read.
+    pub fn facts(&self) -> std::io::Result<Facts> {
+        let disk = disk::files::Files::open(&self.state)?;
+        let before = match identity::load(&disk).map_err(std::io::Error::other)? {
+            Stored::Missing => Before::Nobody,
+            Stored::Sound(identity) => Before::Member(identity.cluster),
+            Stored::Damaged(why) => Before::Damaged(why.to_string()),
+        };
+        let me = self.host.as_str();
+        let nobody =
+            Scene { me: me.to_owned(), live: Vec::new(), sleepers: Vec::new(), new_cluster: self.flags.new_cluster };
+        let scene = match Local::existing(&self.prefix)? {
+            Some(local) if !self.private => local.scene(me, self.flags.new_cluster)?,
+            _ => nobody,
+        };
+        let usual = self.usual.as_ref().filter(|usual| **usual != self.prefix);
+        let elsewhere = match usual.map(|usual| Local::existing(usual)) {
+            Some(Ok(Some(local))) => local.live()?,
+            // Another prefix than ours is of no concern if it cannot be read.
+            _ => Vec::new(),
+        };
+        Ok(Facts { flags: self.flags.clone(), graph: self.graph, before, promised: None, scene, elsewhere })
+    }
 }

@@ -70,7 +70,8 @@ pub fn hostname(given: Option<&str>) -> Result<String, Failure> {
     Err(Failure::new(Exit::Usage, message))
 }
 
-fn default_prefix() -> Option<PathBuf> {
+/// Where state is kept unless told otherwise.
+pub fn default_prefix() -> Option<PathBuf> {
     // systemd may name several directories, separated by colons: the first is ours.
     let named = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     if let Some(given) = named("STATE_DIRECTORY") {

@@ -16,7 +16,7 @@ const ARROWS: [(&str, &str, &[&str]); 5] = [
 ];
 
 /// Dependencies, as code names them, and the files (or folders beside them) that may.
-const DOORS: [(&str, &[&str]); 19] = [
+const DOORS: [(&str, &[&str]); 21] = [
     ("petgraph", &["engine/src/graph"]),
     ("inotify", &["resources/src/watches"]),
     ("shlex", &["resources/src/exec"]),
@@ -36,6 +36,8 @@ const DOORS: [(&str, &[&str]); 19] = [
     ("x509_parser", &["consensus/src/authority"]),
     ("pem", &["consensus/src/authority"]),
     ("ring", &["consensus/src/authority", "consensus/src/quic"]),
+    ("quinn", &["consensus/src/quic"]),
+    ("rustls", &["consensus/src/quic"]),
 ];
 
 /// Words that name a part of the program which these folders must know nothing of.

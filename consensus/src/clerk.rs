@@ -30,6 +30,15 @@ pub trait Clerk: Send + Sync + 'static {
     /// [`Declined`]: it does not enter the log.
     fn attest(&self, from: &Member, request: Bytes) -> Result<Bytes, Declined>;
 
+    /// May this one be a member of the group? Asked before an id is reserved, and again before it is taken in: whoever
+    /// was removed still holds a certificate.
+    ///
+    /// # Errors
+    /// In words, why not; he is told so.
+    fn admits(&self, _newcomer: &Member) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Answers what is not for the log.
     fn told(&self, from: &Member, message: &[u8]) -> Bytes;
 

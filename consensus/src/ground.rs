@@ -38,7 +38,7 @@ pub struct Native;
 impl Ground for Native {
     type Runtime = openraft::impls::TokioRuntime;
     type Disk = crate::disk::files::Files;
-    type Transport = crate::transport::memory::Memory<Self::Runtime>;
+    type Transport = crate::quic::Quic;
 
     fn aside<F>(name: &'static str, work: F) -> impl Future<Output = Option<F::Output>> + Send + 'static
     where

@@ -63,6 +63,45 @@ pub const ROOM_LOW_SHARE: u64 = 20;
 pub const TAIL_ENTRIES_MAX: usize = 4096;
 /// Their bytes.
 pub const TAIL_BYTES_MAX: usize = 32 << 20;
+/// Handshakes under way before whoever comes next must first show that he is where he says: so that a flood from
+/// addresses that are not the sender's costs nothing but packets.
+pub const HANDSHAKES_CALM_MAX: usize = 128;
+/// Handshakes under way. More are refused.
+pub const HANDSHAKES_MAX: usize = 512;
+/// How long one may take, and how long a member may then be silent before his first message.
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+/// Visitors at once: whoever has no certificate yet.
+pub const VISITS_MAX: usize = 64;
+/// Visitors at once from one address, so that one host cannot be all of them.
+pub const VISITS_PER_HOST_MAX: usize = 32;
+/// What a visitor says, and what he is told.
+pub const VISIT_BYTES_MAX: usize = 64 << 10;
+/// How long a visit lasts at most.
+pub const VISIT_DEADLINE: Duration = Duration::from_secs(10);
+/// What a visitor may send before he is read: less than this has no room for his message and a bit.
+pub const VISIT_WINDOW_BYTES: u32 = 128 << 10;
+/// What a member may send on one stream before it is read.
+pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// What he may send on all of them: more than four full streams, so that none holds up another.
+pub const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// What is kept of what was sent and not yet acknowledged, for one connection.
+pub const SEND_WINDOW_BYTES: u64 = 8 << 20;
+/// What is sent to a new connection before anything came back: the hosts are near each other.
+pub const INITIAL_WINDOW_BYTES: u64 = 128 << 10;
+/// The buffers of the socket, in the kernel, if it grants them.
+pub const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+/// Bytes of one peer on one lane that wait to be accepted. More are not read, so that he waits.
+pub const WAITING_BYTES_MAX: usize = 8 << 20;
+/// Bytes of all peers on one lane that wait to be accepted. More are lost like on a network.
+pub const INBOX_BYTES_MAX: usize = 64 << 20;
+/// Bytes of answers that wait for one peer on one lane to read them. More are lost: he does not read.
+pub const ANSWERS_BYTES_MAX: usize = 16 << 20;
+/// Bytes handed to a stream at once.
+pub const WRITE_BYTES_MAX: usize = 256 << 10;
+/// Addresses of one peer that are tried.
+pub const ADDRESSES_MAX: usize = 8;
+/// Connections of members. More peers than a mesh has, and some that are being replaced.
+pub const GUESTS_MAX: usize = 4096;
 /// A certificate: a host's name, and what else is in it. Those of this program have about 600 bytes.
 pub const CERTIFICATE_BYTES_MAX: usize = 2048;
 /// Authorities that are trusted at once: one, two while one takes over from another, and some that are late.

@@ -1,9 +1,10 @@
 //! openraft's way to the other members: its requests in our words, over a transport.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,8 +35,8 @@ pub(crate) struct Shared<T> {
     /// Who speaks; the receiver is filled in.
     pub(crate) me: Envelope,
     pub(crate) append_deadline: Duration,
-    /// Somebody who must know says that this replica is a member no more.
-    pub(crate) removed: AtomicBool,
+    /// Who says that this replica is a member no more. Whether one of them must know is for the replica to judge.
+    pub(crate) accusers: Mutex<BTreeSet<PeerId>>,
     /// Numbers the transfers of snapshots.
     pub(crate) transfers: AtomicU64,
 }
@@ -59,8 +60,13 @@ pub(crate) enum AskError {
 impl<T: crate::transport::Transport> Shared<T> {
     /// For whoever speaks as `me`.
     pub(crate) fn new(transport: T, me: Envelope, append_deadline: Duration) -> Self {
-        let (removed, transfers) = (AtomicBool::new(false), AtomicU64::new(1));
-        Self { transport, me, append_deadline, removed, transfers }
+        let (accusers, transfers) = (Mutex::default(), AtomicU64::new(1));
+        Self { transport, me, append_deadline, accusers, transfers }
+    }
+
+    /// At most as many as are ever asked: members, and those who are knocked at.
+    pub(crate) fn accusers(&self) -> MutexGuard<'_, BTreeSet<PeerId>> {
+        self.accusers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks a member. Not cancel safe as to whether it was heard.
@@ -77,7 +83,7 @@ impl<T: crate::transport::Transport> Shared<T> {
         match wire::decode_answer(&answer).map_err(AskError::Unreadable)? {
             (_, Answer::Mismatch(mismatch)) => {
                 if mismatch == Mismatch::NotMember {
-                    self.removed.store(true, Ordering::Relaxed);
+                    self.accusers().insert(to.1);
                 }
                 Err(AskError::Mismatch(mismatch))
             }

@@ -3,9 +3,11 @@
 //! It decides nothing. Who shall vote is decided in [`crate::masters`], whom to hear in [`crate::gate`], what the bytes
 //! mean by the machine; this carries it out with openraft and tells what came of it.
 
+mod awake;
 mod change;
 mod inbox;
 mod standing;
+mod tell;
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,12 +16,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, LinearizableReadError, RaftError};
-use openraft::{AsyncRuntime, Instant as _, Raft, ReadPolicy};
+use openraft::{AsyncRuntime, Instant as _, Raft, ReadPolicy, ServerState};
 
 use crate::applier::{Applier, RestoreError};
 use crate::clerk::{Clerk, Declined};
 use crate::ground::Ground;
-use crate::identity::{Identity, PeerId};
+use crate::identity::Identity;
 use crate::log_store::LogStore;
 use crate::machine::Machine;
 use crate::network::{AskError, Links, Shared};
@@ -34,8 +36,8 @@ pub use standing::Standing;
 
 /// Between two attempts while there is no leader.
 const RETRY: Duration = Duration::from_millis(20);
-/// How long an answer is waited for by who asks whether he is still a member.
-const KNOCK: Duration = Duration::from_millis(500);
+/// How long nobody leads, as far as a member hears, before it asks whether it is one; and between two times of asking.
+const SILENCE: Duration = Duration::from_secs(5);
 /// Between two looks at what needs no hurry.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
@@ -68,6 +70,10 @@ struct Inner<G: Ground, M: Machine> {
     fault: Mutex<Option<String>>,
     /// When a leader was heard last, by [`Replica::now_ms`].
     heard_ms: AtomicU64,
+    /// A leader was heard since this replica was taken up: until then, whom the log names is history.
+    heard: AtomicBool,
+    /// Somebody it was told to knock at says that it is a member no more.
+    dismissed: AtomicBool,
 }
 
 /// Why a replica does not start. It must not go on under its id.
@@ -152,9 +158,12 @@ impl<G: Ground, M: Machine> Replica<G, M> {
             stopping: AtomicBool::new(false),
             fault: Mutex::new(None),
             heard_ms: AtomicU64::new(0),
+            heard: AtomicBool::new(false),
+            dismissed: AtomicBool::new(false),
         }));
         drop(Runtime::<G>::spawn(inbox::serve(replica.clone())));
         drop(Runtime::<G>::spawn(housekeep(replica.clone())));
+        drop(Runtime::<G>::spawn(awake::awaken(replica.clone())));
         Ok(replica)
     }
 
@@ -282,10 +291,23 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         known(&metrics.membership_config).or_else(|| known(&metrics.committed_membership_config))
     }
 
-    /// Whom this replica takes for the leader.
+    /// Whom this replica takes for the leader. After a start it knows nobody until it hears from one: whom its log names
+    /// led in an earlier life.
     fn leader(&self) -> Option<(RaftId, Member)> {
-        let id = self.0.raft.server_metrics().borrow_watched().current_leader?;
+        let id = {
+            let metrics = self.0.raft.server_metrics();
+            let metrics = metrics.borrow_watched();
+            let heard = self.0.heard.load(std::sync::atomic::Ordering::Relaxed);
+            metrics.current_leader.filter(|_| heard || metrics.state == ServerState::Leader)?
+        };
         Some((id, self.known(id)?))
+    }
+
+    /// A leader was heard just now.
+    fn hears_a_leader(&self) {
+        use std::sync::atomic::Ordering;
+        self.0.heard_ms.store(self.now_ms(), Ordering::Relaxed);
+        self.0.heard.store(true, Ordering::Relaxed);
     }
 
     /// Asks a member, with an answer in any case.
@@ -296,52 +318,6 @@ impl<G: Ground, M: Machine> Replica<G, M> {
             Err(AskError::Wire(error)) => Answer::Refused { why: error.to_string() },
             Err(error @ AskError::Mismatch(_)) => Answer::Unavailable { why: error.to_string() },
             Err(error) => Answer::Unknown { why: error.to_string() },
-        }
-    }
-
-    /// Tells the leader something that is not for the log, once.
-    ///
-    /// # Errors
-    /// [`ProposeError`].
-    pub async fn tell(&self, message: Bytes, deadline: Duration) -> Result<Bytes, ProposeError> {
-        let answer = match self.leader() {
-            Some((id, me)) if id == self.id() => self.told_here(&me, &message),
-            Some((id, leader)) => self.ask_member(id, &leader, &Request::Tell { message }, deadline).await,
-            None => Answer::NotLeader { leader: None },
-        };
-        match answer {
-            Answer::Told { answer } => Ok(answer),
-            Answer::Unknown { why } => Err(ProposeError::Unknown(why)),
-            Answer::Refused { why } => Err(ProposeError::Refused(why)),
-            _ => Err(self.fault().map_or(ProposeError::NoLeader, ProposeError::Stopped)),
-        }
-    }
-
-    /// Hands something to one member, whoever leads, once. What the answer promises is on his disk.
-    ///
-    /// # Errors
-    /// [`ProposeError`]: [`Unknown`](ProposeError::Unknown) also if he cannot be reached.
-    pub async fn hand(&self, to: RaftId, message: Bytes, deadline: Duration) -> Result<Bytes, ProposeError> {
-        let Some(member) = self.known(to) else {
-            return Err(ProposeError::Refused(format!("{to} is no member")));
-        };
-        if to == self.id() {
-            let answer = Runtime::<G>::timeout(deadline, self.0.clerk.handed(&member, &message)).await;
-            return answer.map_err(|_| ProposeError::Unknown("not done in time".to_owned()));
-        }
-        match self.ask_member(to, &member, &Request::Hand { message }, deadline).await {
-            Answer::Handed { answer } => Ok(answer),
-            Answer::Unknown { why } | Answer::Unavailable { why } => Err(ProposeError::Unknown(why)),
-            Answer::Refused { why } => Err(ProposeError::Refused(why)),
-            other => Err(ProposeError::Unknown(format!("an answer to something else: {other:?}"))),
-        }
-    }
-
-    fn told_here(&self, from: &Member, message: &[u8]) -> Answer {
-        if self.0.raft.is_leader() {
-            Answer::Told { answer: self.0.clerk.told(from, message) }
-        } else {
-            Answer::NotLeader { leader: None }
         }
     }
 
@@ -385,20 +361,6 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         }
         let heard_ms = self.0.heard_ms.load(std::sync::atomic::Ordering::Relaxed);
         Duration::from_millis(self.now_ms().saturating_sub(heard_ms))
-    }
-
-    /// Asks these whether it is still a member, for when nobody has been heard for long: who was removed while he was
-    /// away, or was put back from an old disk, is told nothing, and may know nobody who is still there. The answer shows
-    /// in [`Standing::removed`].
-    pub async fn knock(&self, seeds: &[PeerId]) {
-        for peer in seeds.iter().filter(|peer| **peer != self.0.identity.peer) {
-            let answer = self.0.shared.ask((NOBODY, *peer), Lane::Client, &Request::Standing, KNOCK).await;
-            let Ok(Answer::Standing(standing)) = answer else { continue };
-            let to = (standing.raft_id, *peer);
-            if let Err(error) = self.0.shared.ask(to, Lane::Client, &Request::ReadIndex, KNOCK).await {
-                tracing::debug!(%error, %peer, "knocked");
-            }
-        }
     }
 
     /// Takes a snapshot now.
@@ -483,6 +445,7 @@ impl<G: Ground> Deadline<G> {
 /// Looks after what needs no hurry: a log that has failed, a log that has grown.
 async fn housekeep<G: Ground, M: Machine>(replica: Replica<G, M>) {
     use std::sync::atomic::Ordering;
+    let mut knocks_at = 0;
     while !replica.0.stopping.load(Ordering::Relaxed) {
         if let Some(fault) = replica.broken() {
             tracing::error!(%fault, "this host's part of the group has stopped for good");
@@ -494,6 +457,10 @@ async fn housekeep<G: Ground, M: Machine>(replica: Replica<G, M>) {
             && replica.snapshot().await.is_err()
         {
             return;
+        }
+        if replica.silence() >= SILENCE && replica.now_ms() >= knocks_at {
+            replica.knock_at(&replica.voting_peers()).await;
+            knocks_at = replica.now_ms() + SILENCE.as_millis() as u64;
         }
         Runtime::<G>::sleep(HOUSEKEEPING).await;
     }

@@ -88,6 +88,8 @@ pub trait Transport: Clone + Debug + Send + Sync + 'static {
 pub struct Incoming<R> {
     /// Who sent it.
     pub from: PeerId,
+    /// Whether he may be appointed, and hence speak as a leader or a candidate: the transport has asked who he is.
+    pub may_lead: bool,
     /// On which lane.
     pub lane: Lane,
     /// What it says; at most [`crate::limits::FRAME_BYTES_MAX`].

@@ -49,6 +49,7 @@ use crate::identity::{ClusterId, Incarnation};
 use crate::limits::{FRAME_BYTES_MAX, META_BYTES_MAX};
 use crate::types::{RaftId, SnapshotMeta, StoredMembership};
 
+mod bounds;
 mod frame;
 mod message;
 mod raft;
@@ -188,7 +189,7 @@ pub fn decode_answer(bytes: &[u8]) -> Result<(Envelope, Answer), WireError> {
 /// # Errors
 /// [`WireError::TooMuch`].
 pub fn encode_meta(meta: &SnapshotMeta) -> Result<Vec<u8>, WireError> {
-    message::check_meta(meta)?;
+    bounds::check_meta(meta)?;
     frame::encode(&v1::StoredV1::Meta(meta.into()), META_BYTES_MAX)
 }
 
@@ -200,7 +201,7 @@ pub fn decode_meta(bytes: &[u8]) -> Result<SnapshotMeta, WireError> {
     match frame::decode(bytes, META_BYTES_MAX)? {
         v1::StoredV1::Meta(meta) => {
             let meta = meta.try_into()?;
-            message::check_meta(&meta)?;
+            bounds::check_meta(&meta)?;
             Ok(meta)
         }
         v1::StoredV1::Membership(_) => {
@@ -214,7 +215,7 @@ pub fn decode_meta(bytes: &[u8]) -> Result<SnapshotMeta, WireError> {
 /// # Errors
 /// [`WireError::TooMuch`].
 pub fn encode_membership(membership: &StoredMembership) -> Result<Vec<u8>, WireError> {
-    message::check_stored(membership)?;
+    bounds::check_stored(membership)?;
     frame::encode(&v1::StoredV1::Membership(membership.into()), META_BYTES_MAX)
 }
 
@@ -226,7 +227,7 @@ pub fn decode_membership(bytes: &[u8]) -> Result<StoredMembership, WireError> {
     match frame::decode(bytes, META_BYTES_MAX)? {
         v1::StoredV1::Membership(membership) => {
             let membership: StoredMembership = membership.try_into()?;
-            message::check_stored(&membership)?;
+            bounds::check_stored(&membership)?;
             Ok(membership)
         }
         v1::StoredV1::Meta(_) => Err(WireError::Malformed("a snapshot where a membership is expected".to_owned())),

@@ -21,7 +21,7 @@ use mgmt_consensus::replica::ProposeError;
 use mgmt_consensus::testing::Simulated;
 use mgmt_consensus::transport::memory::Network;
 use mgmt_consensus::{Member, RaftId, Replica, Settings};
-use openraft::AsyncRuntime;
+use openraft::{AsyncRuntime, Instant as _};
 use openraft_rt_sim::SimRuntime;
 
 const CLUSTER: ClusterId = ClusterId(7);
@@ -258,5 +258,45 @@ fn all_die_at_once_and_nothing_is_lost() {
             world.up(number).await;
         }
         assert_eq!(world.put(1, "y").await, Ok("71".to_owned()));
+    });
+}
+
+/// How long it takes to write again after all were killed, in virtual time: no disk, no start of processes.
+async fn back(world: &mut World, numbers: &[usize]) -> Duration {
+    for number in numbers {
+        world.crash(*number).await;
+    }
+    let begin = <SimRuntime as AsyncRuntime>::Instant::now();
+    for number in numbers {
+        world.up(*number).await;
+    }
+    world.put(0, "again").await.unwrap();
+    <SimRuntime as AsyncRuntime>::Instant::now() - begin
+}
+
+#[test]
+fn after_a_restart_of_all_nobody_waits_until_his_patience_ends() {
+    for seed in 0..5 {
+        SimRuntime::with_seed(seed).block_on(async {
+            let mut world = three().await;
+            world.put(1, "x").await.unwrap();
+            let took = back(&mut world, &[0, 1, 2]).await;
+            assert!(took < Duration::from_millis(400), "{took:?} with seed {seed}");
+            // Two of three are a quorum, and the third is nowhere.
+            world.crash(2).await;
+            let took = back(&mut world, &[0, 1]).await;
+            assert!(took < Duration::from_millis(700), "two of three: {took:?} with seed {seed}");
+        });
+    }
+}
+
+#[test]
+fn who_votes_alone_leads_at_once() {
+    run(async {
+        let mut world = World::new(&["a"]);
+        world.up(0).await;
+        world.put(0, "x").await.unwrap();
+        let took = back(&mut world, &[0]).await;
+        assert!(took < Duration::from_millis(100), "{took:?}");
     });
 }

@@ -1,5 +1,6 @@
 //! `mgmt run`: the agent, and batch runs.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use mgmt_engine::Clock;
@@ -8,8 +9,9 @@ use super::args::{self, MaybeSeconds};
 use super::{Exit, Failure, graph_source};
 use crate::agent::{self, Ended, Settings, Source};
 use crate::mesh;
+use crate::mesh::start::{Flags, Graph, Start, plan};
 use crate::progress::Progress;
-use crate::state::{Home, State};
+use crate::state::{self, Home, State};
 
 /// Runs it.
 ///
@@ -49,8 +51,10 @@ pub fn run(args: args::Run, progress: Progress, clock: Clock) -> Result<Exit, Fa
     Ok(exit(&ended, once, args.common.detailed_exitcode))
 }
 
-/// This host's part in a mesh, if there is a reason for one: it was asked for, there is no graph, or it is a member
-/// already. A run that needs none opens no socket and pays nothing.
+/// This host's part in a mesh, if there is a reason for one. A run that needs none opens no socket and pays nothing.
+///
+/// # Errors
+/// What was asked for cannot be.
 fn mesh(
     args: &args::Run,
     source: &Source,
@@ -59,23 +63,44 @@ fn mesh(
     transient: bool,
     clock: Clock,
 ) -> Result<Option<mesh::Settings>, Failure> {
-    let member = state.directory().join(mgmt_consensus::identity::FILE).exists();
-    let wanted = args.mesh.given().is_some() || *source == Source::Empty || member;
-    if args.no_network || !wanted {
-        return Ok(None);
-    }
     let usage = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error.to_string());
-    let args::Mesh { seeds, listen, token, token_file, expect, zone, new_cluster, leave_on_exit, .. } =
-        args.mesh.clone();
-    Ok(Some(mesh::Settings {
+    let listen = args.mesh.listen.as_deref().map(listen).transpose()?;
+    let zone = args.mesh.zone.as_deref().unwrap_or_default();
+    let settings = mesh::Settings {
         prefix: home.prefix.clone(),
+        usual: state::default_prefix(),
         state: state.directory().to_owned(),
         host: mgmt_store::HostName::parse(&home.hostname).map_err(|e| usage(&e))?,
-        flags: mesh::Flags { seeds, listen, token, token_file, expect, zone, new_cluster, leave_on_exit },
+        flags: Flags::of(&args.mesh, args.no_network)?,
+        graph: if *source == Source::Empty { Graph::None } else { Graph::Without },
+        listen,
+        zone: zone.split('/').filter(|part| !part.is_empty()).map(Into::into).collect(),
+        leave_on_exit: args.mesh.leave_on_exit,
         transient,
         private: args.common.tmp_prefix,
         clock,
-    }))
+    };
+    let facts = settings.facts();
+    let facts = facts.map_err(|e| Failure::new(Exit::CannotCreate, format!("cannot look around: {e}")))?;
+    match plan(&facts) {
+        Start::Off { .. } => Ok(None),
+        Start::Refuse(failure) => Err(failure),
+        _ => Ok(Some(settings)),
+    }
+}
+
+/// Where to listen: `IP:PORT`, `IP` or `PORT`, also as the old program wrote it.
+fn listen(text: &str) -> Result<SocketAddr, Failure> {
+    let bare = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).unwrap_or(text);
+    let bare = bare.trim_end_matches('/');
+    let everywhere = |port| SocketAddr::from(([0, 0, 0, 0], port));
+    let ip = |text: &str| text.trim_matches(['[', ']']).parse().ok().map(|ip| SocketAddr::new(ip, mesh::PORT));
+    let address =
+        bare.parse().ok().or_else(|| ip(bare)).or_else(|| bare.trim_start_matches(':').parse().ok().map(everywhere));
+    address.ok_or_else(|| {
+        let message = format!("--listen takes an address of this host, as 192.0.2.1:{}, not '{text}'", mesh::PORT);
+        Failure::new(Exit::Usage, message)
+    })
 }
 
 /// Quiet for how long counts as converged, and whether to exit then.

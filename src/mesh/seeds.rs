@@ -52,6 +52,23 @@ pub enum Place {
     Name(String),
 }
 
+impl Seed {
+    /// Whether it is this machine itself.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        match &self.place {
+            Place::Address(address) => address.is_loopback(),
+            Place::Name(name) => name == "localhost",
+        }
+    }
+
+    /// Whether it is named by an address of IPv6.
+    #[must_use]
+    pub fn is_v6(&self) -> bool {
+        matches!(&self.place, Place::Address(address) if address.is_ipv6())
+    }
+}
+
 impl fmt::Display for Seed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {

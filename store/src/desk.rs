@@ -154,6 +154,16 @@ impl Clerk for Desk {
         self.foresees(&origin, at_ms, &request).map_or(Ok(command), Err)
     }
 
+    fn admits(&self, newcomer: &Member) -> Result<(), String> {
+        let host = HostName::parse(&newcomer.host).map_err(|error| error.to_string())?;
+        let known = self.shared.read(|keyspace| keyspace.peer(&host).map(|peer| peer.peer));
+        match known {
+            Some(peer) if peer == newcomer.peer => Ok(()),
+            Some(_) => Err(format!("{host} is another peer's name in the registry: join again with a token")),
+            None => Err(format!("{host} is not in the registry, it was removed: join again with a token")),
+        }
+    }
+
     fn told(&self, from: &Member, message: &[u8]) -> Bytes {
         if message.first() == Some(&b'{') && message.len() != RENEWAL_BYTES {
             return self.surroundings.told(from, message);

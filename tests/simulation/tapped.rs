@@ -86,13 +86,13 @@ impl<T: Transport> Transport for Tapped<T> {
     }
 
     async fn accept(&self) -> Option<Incoming<Self::Reply>> {
-        let Incoming { from, lane, message, reply } = self.end.accept().await?;
+        let Incoming { from, may_lead, lane, message, reply } = self.end.accept().await?;
         let ballot = match wire::decode_request(&message) {
             Ok((_, Request::Vote(ballot))) => Some(ballot),
             _ => None,
         };
         let reply = TappedReply { reply, ballot, ear: self.ear.clone() };
-        Some(Incoming { from, lane, message, reply })
+        Some(Incoming { from, may_lead, lane, message, reply })
     }
 
     fn close(&self) {

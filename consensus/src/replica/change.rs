@@ -138,6 +138,9 @@ impl<G: Ground, M: Machine> Replica<G, M> {
 
     /// As the leader: reserves an id for somebody who wants to join. Nobody is a member by that yet.
     pub(super) async fn reserve(&self, member: &Member, replaces: Option<RaftId>) -> Answer {
+        if let Err(why) = self.0.clerk.admits(member) {
+            return Answer::Refused { why };
+        }
         let members = self.members();
         if let Some((id, _)) = members.iter().find(|(_, other)| other.incarnation == member.incarnation) {
             return self.reserved(*id);
@@ -177,6 +180,9 @@ impl<G: Ground, M: Machine> Replica<G, M> {
 
     /// As the leader: makes whoever holds a reservation a member, as a learner. Twice is as good as once.
     pub(super) async fn enter(&self, raft_id: RaftId, member: &Member) -> Answer {
+        if let Err(why) = self.0.clerk.admits(member) {
+            return Answer::Refused { why };
+        }
         let members = self.members();
         match members.get(&raft_id) {
             Some(same) if same == member => return self.admitted(raft_id),

@@ -37,7 +37,7 @@ pub(super) async fn serve<G: Ground, M: Machine>(replica: Replica<G, M>) {
     let (group, clients) = (room(), room());
     let transport = replica.0.shared.transport.clone();
     while let Some(incoming) = transport.accept().await {
-        let transport::Incoming { from, lane, message, reply } = incoming;
+        let transport::Incoming { from, may_lead, lane, message, reply } = incoming;
         let permit = if lane == Lane::Client {
             let Ok(permit) = clients.clone().try_acquire_owned() else {
                 reply.send(replica.busy(&message));
@@ -49,7 +49,7 @@ pub(super) async fn serve<G: Ground, M: Machine>(replica: Replica<G, M>) {
         };
         let replica = replica.clone();
         drop(Runtime::<G>::spawn(async move {
-            if let Some(answer) = replica.hear(from, &message).await {
+            if let Some(answer) = replica.hear(from, may_lead, &message).await {
                 reply.send(answer);
             }
             drop(permit);
@@ -59,7 +59,7 @@ pub(super) async fn serve<G: Ground, M: Machine>(replica: Replica<G, M>) {
 
 impl<G: Ground, M: Machine> Replica<G, M> {
     /// Answers a message; `None` where silence is the answer.
-    async fn hear(&self, sender: crate::identity::PeerId, message: &[u8]) -> Option<Bytes> {
+    async fn hear(&self, sender: crate::identity::PeerId, may_lead: bool, message: &[u8]) -> Option<Bytes> {
         let me = self.0.shared.me;
         let (envelope, request) = match wire::decode_request(message) {
             Ok(read) => read,
@@ -69,6 +69,10 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         if let Err(refusal) = self.may(&envelope, sender, &request) {
             tracing::debug!(%sender, from = envelope.from, %refusal, "not heard");
             return Some(mismatch(&back, what(&refusal, &me)));
+        }
+        if !may_lead && leads(&request) {
+            tracing::warn!(%sender, from = envelope.from, "not heard: its certificate does not let it lead");
+            return wire::encode_answer(&back, &Answer::Unavailable { why: "you may not lead".to_owned() }).ok();
         }
         let answer = self.answer(envelope.from, request).await?;
         Some(wire::encode_answer(&back, &answer).unwrap_or_else(|error| {
@@ -155,7 +159,9 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         let Append { vote, prev, entries, commit } = append;
         let request = AppendEntriesRequest { vote, prev_log_id: prev, entries, leader_commit: commit };
         let answer = self.0.raft.append_entries(request).await.ok()?;
-        self.0.heard_ms.store(self.now_ms(), std::sync::atomic::Ordering::Relaxed);
+        if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+            self.hears_a_leader();
+        }
         Some(match answer {
             AppendEntriesResponse::Success => Appended::All,
             AppendEntriesResponse::PartialSuccess(last) => Appended::Until(last),
@@ -212,12 +218,33 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         };
         let snapshot = openraft::storage::Snapshot { meta, snapshot };
         let installed = self.0.raft.install_full_snapshot(vote, snapshot).await.ok()?;
+        self.hears_a_leader();
         Some(Answer::SnapshotDone { vote: installed.vote })
     }
 
     /// Says what the disk says; whoever asked hears nothing, and will ask again.
     fn said<T>(&self, result: std::io::Result<T>) -> Option<T> {
         result.inspect_err(|error| tracing::error!(%error, "a snapshot cannot be received")).ok()
+    }
+}
+
+/// What only a leader says, or who wants to be one.
+fn leads(request: &Request) -> bool {
+    match request {
+        Request::Append(_)
+        | Request::Vote(_)
+        | Request::PreVote(_)
+        | Request::Transfer(_)
+        | Request::SnapshotOffer { .. }
+        | Request::SnapshotChunk { .. }
+        | Request::SnapshotEnd { .. } => true,
+        Request::Propose { .. }
+        | Request::Tell { .. }
+        | Request::ReadIndex
+        | Request::Admit { .. }
+        | Request::Enter { .. }
+        | Request::Standing
+        | Request::Hand { .. } => false,
     }
 }
 

@@ -58,22 +58,36 @@ impl<G: Ground, M: Machine> Replica<G, M> {
     /// Where it stands.
     #[must_use]
     pub fn standing(&self) -> Standing {
-        let fault = self.fault();
+        let (fault, removed) = (self.fault(), self.removed());
+        let leader = self.leader().map(|(id, _)| id);
         let metrics = self.0.raft.metrics();
         let metrics = metrics.borrow_watched();
         Standing {
             id: self.id(),
             role: if fault.is_some() { Role::Stopped } else { role(metrics.state) },
             term: metrics.current_term,
-            leader: metrics.current_leader,
+            leader,
             membership: (*metrics.membership_config).clone(),
             committed_membership: (*metrics.committed_membership_config).clone(),
             last: metrics.last_log_index,
             applied: metrics.last_applied.as_ref().map(|id| id.index),
             snapshot: metrics.snapshot.as_ref().map(|id| id.index),
-            removed: self.0.shared.removed.load(Ordering::Relaxed),
+            removed,
             fault,
         }
+    }
+
+    /// Whether somebody who must know says that it is a member no more: one of its voters, or one whom it was told to
+    /// knock at. Any other member may say what it likes.
+    fn removed(&self) -> bool {
+        let metrics = self.0.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let known = [&metrics.membership_config, &metrics.committed_membership_config];
+        let accusers = self.0.shared.accusers();
+        let votes = |id: &RaftId| known.iter().any(|known| known.membership().voter_ids().any(|voter| voter == *id));
+        let mut members = known.iter().flat_map(|known| known.membership().nodes());
+        self.0.dismissed.load(Ordering::Relaxed)
+            || (!accusers.is_empty() && members.any(|(id, member)| accusers.contains(&member.peer) && votes(id)))
     }
 
     /// The term in which it leads, if it does.

@@ -268,7 +268,7 @@ impl<R: AsyncRuntime> Transport for Memory<R> {
                 station::Look::Message(request) => {
                     let switch::Request { from, lane, message, call, caller_life } = request;
                     let reply = MemoryReply { memory: self.clone(), to: from, lane, call, caller_life };
-                    return Some(Incoming { from, lane, message, reply });
+                    return Some(Incoming { from, may_lead: true, lane, message, reply });
                 }
                 station::Look::Nothing => self.end.arrived.notified().await,
             }

@@ -19,7 +19,7 @@ fn trace(seed: u64) -> String {
         for end in ends.clone() {
             let log = Arc::clone(&log);
             drop(SimRuntime::spawn(async move {
-                while let Some(Incoming { from, lane, message, reply }) = end.accept().await {
+                while let Some(Incoming { from, lane, message, reply, .. }) = end.accept().await {
                     let now = SimInstant::now().elapsed_since_start().as_nanos();
                     writeln!(log.lock().unwrap(), "{now} {} {} {lane:?} {message:?}", from.0, end.me().0).unwrap();
                     reply.send(message);

@@ -1,0 +1,197 @@
+//! This peer's end of the mesh.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::calls::Gone;
+use super::complaints::{Complaints, Kind};
+use super::endpoint::Endpoint;
+use super::guests::Guests;
+use super::inbox::Inbox;
+use super::peer::Peer;
+use super::{Close, Credentials, Doorkeeper, QuicReply, chance};
+use crate::identity::{ClusterId, PeerId};
+use crate::limits::{DEADLINE_MAX, FRAME_BYTES_MAX};
+use crate::transport::{CallError, Incoming, Lane, Transport};
+
+/// What all tasks of one end share.
+pub(super) struct Shared {
+    pub(super) quinn: quinn::Endpoint,
+    cluster: ClusterId,
+    me: PeerId,
+    /// Drawn at the start, never 0: by it others know a peer that was started again.
+    pub(super) life: u64,
+    pub(super) doorkeeper: Arc<dyn Doorkeeper>,
+    pub(super) inbox: Inbox,
+    pub(super) guests: Guests,
+    pub(super) complaints: Arc<Complaints>,
+    /// How others are called.
+    client: Mutex<quinn::ClientConfig>,
+    peers: Mutex<BTreeMap<PeerId, Arc<Peer>>>,
+    is_closed: AtomicBool,
+    /// For all who wait at that moment.
+    pub(super) closed: Notify,
+}
+
+impl Shared {
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn client(&self) -> quinn::ClientConfig {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_client(&self, client: quinn::ClientConfig) {
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
+    }
+
+    pub(super) fn misbehaved(&self, connection: &quinn::Connection, why: &str) {
+        self.complaints.note(Kind::Misbehaved, connection.remote_address(), &why);
+        Close::Misbehaved.say(connection, why);
+    }
+
+    fn peers(&self) -> Vec<Arc<Peer>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// A peer has connected to us.
+    pub(super) fn has_called(&self, peer: PeerId, life: u64) {
+        let known = self.peers.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).cloned();
+        if let Some(known) = known {
+            known.has_called(life);
+        }
+    }
+
+    /// The way to a peer; the first to ask makes it. `None` once closed.
+    fn peer(self: &Arc<Self>, peer: PeerId) -> Option<Arc<Peer>> {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = peers.get(&peer) {
+            return Some(known.clone());
+        }
+        // Under the lock, which closing takes as well: no way is made after the last one was closed.
+        if self.is_closed() {
+            return None;
+        }
+        let made = Arc::new(Peer::new(peer));
+        peers.insert(peer, made.clone());
+        tokio::spawn(made.clone().keep(self.clone()));
+        Some(made)
+    }
+
+    pub(super) fn close(&self) {
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_closed.store(true, Ordering::SeqCst);
+        drop(peers);
+        self.peers().iter().for_each(|peer| peer.close());
+        self.guests.close();
+        self.inbox.close();
+        self.closed.notify_waiters();
+    }
+}
+
+/// This peer's end of the mesh: a [`Transport`].
+#[derive(Clone)]
+pub struct Quic {
+    pub(super) shared: Arc<Shared>,
+    endpoint: Endpoint,
+}
+
+impl fmt::Debug for Quic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shared { me, cluster, .. } = &*self.shared;
+        f.debug_struct("Quic").field("me", me).field("cluster", cluster).finish_non_exhaustive()
+    }
+}
+
+impl Quic {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        quinn: quinn::Endpoint,
+        complaints: Arc<Complaints>,
+        client: quinn::ClientConfig,
+        (cluster, me): (ClusterId, PeerId),
+        doorkeeper: Arc<dyn Doorkeeper>,
+    ) -> Self {
+        let shared = Shared {
+            quinn,
+            cluster,
+            me,
+            life: u64::from_le_bytes(chance()).max(1),
+            doorkeeper,
+            inbox: Inbox::default(),
+            guests: Guests::default(),
+            complaints,
+            client: Mutex::new(client),
+            peers: Mutex::default(),
+            is_closed: AtomicBool::new(false),
+            closed: Notify::new(),
+        };
+        Self { shared: Arc::new(shared), endpoint }
+    }
+
+    /// Shows another certificate from now on, and believes other authorities. Connections that are open stay.
+    ///
+    /// # Errors
+    /// The credentials cannot be used; all stays as it was.
+    pub fn renew(&self, credentials: Credentials) -> io::Result<()> {
+        self.endpoint.renew(self, &credentials)
+    }
+
+    /// Asks the doorkeeper about everybody who is connected, and closes what he lets in no more.
+    pub fn recheck(&self) {
+        self.shared.guests.recheck(&*self.shared.doorkeeper);
+        self.shared.peers().iter().for_each(|peer| peer.recheck(&*self.shared.doorkeeper));
+    }
+}
+
+/// A call that nobody waits for any more.
+struct Forget<'a> {
+    peer: &'a Peer,
+    lane: Lane,
+    call: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.peer.forget(self.lane, self.call);
+    }
+}
+
+impl Transport for Quic {
+    type Reply = QuicReply;
+
+    fn me(&self) -> PeerId {
+        self.shared.me
+    }
+
+    async fn call(&self, to: PeerId, lane: Lane, message: Bytes, deadline: Duration) -> Result<Bytes, CallError> {
+        if message.len() > FRAME_BYTES_MAX {
+            return Err(CallError::TooLarge(message.len()));
+        }
+        let peer = self.shared.peer(to).ok_or(CallError::Closed)?;
+        let (call, answer) = peer.begin(lane, message).ok_or(CallError::Closed)?;
+        let _forget = Forget { peer: &peer, lane, call };
+        match tokio::time::timeout(deadline.min(DEADLINE_MAX), answer).await {
+            Ok(Ok(Ok(answer))) => Ok(answer),
+            Ok(Ok(Err(Gone::Unreachable))) => Err(CallError::Unreachable(to)),
+            Ok(Ok(Err(Gone::Closed)) | Err(_)) => Err(CallError::Closed),
+            Err(_elapsed) => Err(CallError::Timeout(to, deadline)),
+        }
+    }
+
+    async fn accept(&self) -> Option<Incoming<Self::Reply>> {
+        self.shared.inbox.accept().await
+    }
+
+    fn close(&self) {
+        self.shared.close();
+    }
+}

@@ -43,7 +43,7 @@ pub enum Telling {
         to: Option<String>,
     },
     /// How is everybody, as the leader sees it?
-    Look,
+    Look {},
 }
 
 /// How a member is, as the leader sees it.
@@ -195,7 +195,7 @@ impl Surroundings {
                 }
             }
             Telling::Transfer { to } => self.transfer(from, to.as_deref()),
-            Telling::Look => self.seen(),
+            Telling::Look {} => self.seen(),
         }
     }
 

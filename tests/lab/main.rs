@@ -20,6 +20,7 @@ macro_rules! needs {
 }
 
 mod agent;
+mod delay;
 mod disk;
 mod machine;
 #[path = "../mesh/mod.rs"]

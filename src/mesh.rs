@@ -15,6 +15,7 @@ pub mod keyring;
 pub mod messages;
 pub mod node;
 pub mod papers;
+pub mod pipe;
 pub mod place;
 pub mod porter;
 pub mod recovery;

@@ -32,7 +32,7 @@ use super::papers::{Papers, PapersError};
 use super::place::Place;
 use super::porter::{self, Porter};
 use super::registrar::{self, Book, Listed, Own};
-use super::surroundings::{Health, Surroundings, Telling, Told, Transfer};
+use super::surroundings::{Health, Seen, Surroundings, Telling, Told, Transfer};
 
 /// This host's part of the group.
 pub type Replica = mgmt_consensus::Replica<Native, StoreMachine>;
@@ -279,8 +279,16 @@ impl Node {
     /// Its no, or that there is nobody to ask.
     pub async fn ask(&self, telling: &Telling) -> Result<(), String> {
         match self.tell(telling).await {
-            Told::Yes => Ok(()),
             Told::No(why) => Err(why),
+            Told::Yes | Told::Seen(_) => Ok(()),
+        }
+    }
+
+    /// How everybody is, as the leader sees it; `None` if there is nobody who knows.
+    pub async fn look(&self) -> Option<Vec<Seen>> {
+        match self.tell(&Telling::Look).await {
+            Told::Seen(seen) => Some(seen),
+            Told::Yes | Told::No(_) => None,
         }
     }
 

@@ -39,6 +39,19 @@ pub enum Telling {
         /// Who; none: whoever fits best.
         to: Option<String>,
     },
+    /// How is everybody, as the leader sees it?
+    Look,
+}
+
+/// How a member is, as the leader sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Its name.
+    pub host: String,
+    /// Since when nothing was heard from it.
+    pub silent_ms: u64,
+    /// How far it has come.
+    pub revision: Option<u64>,
 }
 
 /// How a member is, in its own words.
@@ -69,6 +82,8 @@ pub enum Told {
     Yes,
     /// No, and why.
     No(String),
+    /// How everybody is.
+    Seen(Vec<Seen>),
 }
 
 /// What a leader is to do besides looking after the masters.
@@ -174,7 +189,19 @@ impl Surroundings {
                 }
             }
             Telling::Transfer { to } => self.transfer(from, to.as_deref()),
+            Telling::Look => self.seen(),
         }
+    }
+
+    fn seen(&self) -> Told {
+        let Some(census) = self.census() else { return Told::No("this peer has not looked around yet".into()) };
+        let revision = self.shared.revision().0;
+        let seen = census.seats.values().map(|seat| Seen {
+            host: seat.member.host.clone(),
+            silent_ms: seat.silent_ms,
+            revision: seat.behind.map(|behind| revision.saturating_sub(behind)),
+        });
+        Told::Seen(seen.collect())
     }
 
     fn transfer(&self, from: &Member, to: Option<&str>) -> Told {

@@ -24,7 +24,7 @@ const DOORS: [(&str, &[&str]); 21] = [
     ("saphyr_parser", &["src/document"]),
     ("strsim", &["src/diagnostic"]),
     ("similar", &["src/cli/plan"]),
-    ("sha2", &["src/cli/plan"]),
+    ("sha2", &["src/cli/plan", "src/mesh/backup"]),
     ("indicatif", &["src/progress"]),
     ("jiff", &["src/events"]),
     ("tracing_subscriber", &["src/logging"]),

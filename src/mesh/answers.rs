@@ -29,11 +29,13 @@ pub use status::status;
 /// How long something that an admin wants may take.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// What all pipes share, and the life it belongs to.
+type Pipes = Option<(Weak<Node>, Arc<pipe::Store<Replica>>)>;
+
 /// Answers for one run of the program.
 pub struct Desk {
     mesh: Option<Mesh>,
-    /// What all pipes share, for as long as the life it belongs to goes on.
-    pipes: Mutex<Option<(Weak<Node>, Arc<pipe::Store<Replica>>)>>,
+    pipes: Mutex<Pipes>,
 }
 
 impl Desk {

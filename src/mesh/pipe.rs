@@ -171,7 +171,7 @@ impl<P: Proposer> Pipe<'_, P> {
     /// Takes the next line, if one is whole.
     fn next(&mut self) -> Option<Next> {
         let Self { store, lines, out, watches } = self;
-        let (id, request) = match lines.next()? {
+        let (id, request) = match lines.take()? {
             Cut::Line(line) => line::parse(line),
             Cut::TooLong(line) => (line::parse(line).0, Err("the line is too long")),
         };

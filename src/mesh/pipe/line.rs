@@ -216,7 +216,7 @@ impl Lines {
     }
 
     /// The next line that is whole.
-    pub fn next(&mut self) -> Option<Cut<'_>> {
+    pub fn take(&mut self) -> Option<Cut<'_>> {
         loop {
             let end = self.bytes[self.looked..].iter().position(|byte| *byte == b'\n').map(|at| self.looked + at);
             let (from, to) = (self.taken, end.unwrap_or(self.bytes.len()));
@@ -364,17 +364,17 @@ mod tests {
         let long = vec![b'x'; LINE_BYTES_MAX + 1];
         lines.room(16).extend_from_slice(b"1 GET a\n");
         lines.room(16).extend_from_slice(&long);
-        assert_eq!(lines.next(), Some(Cut::Line(b"1 GET a")));
-        assert_eq!(lines.next(), Some(Cut::TooLong(&long)));
+        assert_eq!(lines.take(), Some(Cut::Line(b"1 GET a")));
+        assert_eq!(lines.take(), Some(Cut::TooLong(&long)));
         for _ in 0..3 {
             lines.room(16).extend_from_slice(&long);
-            assert_eq!(lines.next(), None);
+            assert_eq!(lines.take(), None);
             assert!(lines.room(16).is_empty(), "nothing of it is kept");
         }
         assert!(lines.is_open());
         lines.room(16).extend_from_slice(b"xx\n2 GET b\n3");
-        assert_eq!(lines.next(), Some(Cut::Line(b"2 GET b")));
-        assert_eq!(lines.next(), None);
+        assert_eq!(lines.take(), Some(Cut::Line(b"2 GET b")));
+        assert_eq!(lines.take(), None);
         assert!(lines.is_open());
     }
 
@@ -385,7 +385,7 @@ mod tests {
             let mut found = Vec::new();
             for piece in &pieces {
                 lines.room(16).extend_from_slice(piece.as_bytes());
-                while let Some(Cut::Line(line)) = lines.next() {
+                while let Some(Cut::Line(line)) = lines.take() {
                     found.push(String::from_utf8(line.to_vec()).unwrap());
                 }
             }

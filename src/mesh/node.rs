@@ -286,7 +286,7 @@ impl Node {
 
     /// How everybody is, as the leader sees it; `None` if there is nobody who knows.
     pub async fn look(&self) -> Option<Vec<Seen>> {
-        match self.tell(&Telling::Look).await {
+        match self.tell(&Telling::Look {}).await {
             Told::Seen(seen) => Some(seen),
             Told::Yes | Told::No(_) => None,
         }

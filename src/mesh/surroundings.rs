@@ -39,8 +39,8 @@ pub enum Telling {
         /// Who; none: whoever fits best.
         to: Option<String>,
     },
-    /// How is everybody, as the leader sees it?
-    Look,
+    /// How is everybody, as the leader sees it? With fields that it has not got: the desk takes objects only.
+    Look {},
 }
 
 /// How a member is, as the leader sees it.
@@ -189,7 +189,7 @@ impl Surroundings {
                 }
             }
             Telling::Transfer { to } => self.transfer(from, to.as_deref()),
-            Telling::Look => self.seen(),
+            Telling::Look {} => self.seen(),
         }
     }
 
@@ -322,5 +322,21 @@ impl Told {
     pub fn decode(answer: &[u8]) -> Self {
         serde_json::from_slice(answer)
             .unwrap_or_else(|_| Self::No("the leader does not understand the question".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_told_is_an_object() {
+        let health = Telling::Health(Health::default());
+        let host = "a".to_owned();
+        for telling in [health, Telling::MayLeave { host }, Telling::Transfer { to: None }, Telling::Look {}] {
+            let text = telling.encode();
+            assert_eq!(text.first(), Some(&b'{'), "{text:?}");
+            assert_eq!(serde_json::from_slice::<Telling>(&text).unwrap(), telling);
+        }
     }
 }

@@ -39,7 +39,7 @@ pub enum Telling {
         /// Who; none: whoever fits best.
         to: Option<String>,
     },
-    /// How is everybody, as the leader sees it? With fields that it has not got: the desk takes objects only.
+    /// How is everybody, as the leader sees it?
     Look {},
 }
 

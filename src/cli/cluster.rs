@@ -4,14 +4,14 @@ use std::io::Write;
 use std::time::Duration;
 
 use mgmt_engine::Clock;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Exit, Failure, args, print};
 use crate::control::find;
 use crate::control::mesh::Ask;
 use crate::mesh::answers::create_token;
-use crate::mesh::once;
 use crate::mesh::registrar::reachable;
+use crate::mesh::{once, recovery};
 use crate::state::{Home, State};
 
 /// How long founding may take.
@@ -81,9 +81,40 @@ fn init(args: &args::InitCluster, out: &mut dyn Write, clock: Clock) -> Result<E
     Ok(Exit::Done)
 }
 
+/// Makes a mesh of what this host has, where no agent runs.
 fn recover(args: &args::Recover, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let _ = (args, out);
-    Err(Failure::new(Exit::Unavailable, "this is not built yet"))
+    if !args.yes {
+        let why = "this makes another mesh of what this host has. The old one must never run again, and its other hosts \
+                   have to join the new one. While most masters can still be brought back, do that instead. Say --yes if \
+                   they are lost for good";
+        return Err(Failure::new(Exit::Usage, why));
+    }
+    let home = Home::of(&args.place)?;
+    let state = State::take(&home, None)?;
+    let recovered = block_on(recovery::recover(state.directory()))?;
+    let recovered = recovered.map_err(|e| Failure::new(Exit::Disk, e))?;
+    if args.json {
+        let value = json!({
+            "old_cluster": recovered.old.to_string(),
+            "cluster": recovered.new.to_string(),
+            "committed": recovered.committed,
+            "last": recovered.last,
+            "goes_on_at": recovered.at,
+            "hosts": recovered.hosts,
+            "aside": recovered.aside.display().to_string(),
+        });
+        print::json(&print::versioned(value), out)?;
+    } else {
+        print::text(&format!("{recovered}\n"), out)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Runs something that waits for disks alone.
+pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::new(Exit::Unavailable, format!("cannot start threads: {e}")))?;
+    Ok(runtime.block_on(work))
 }
 
 fn size(args: &args::Size, out: &mut dyn Write) -> Result<Exit, Failure> {

@@ -97,7 +97,8 @@ impl Desk {
             }
             Ask::TokenList => Ok(tokens::list(self.shared()?)),
             Ask::TokenRevoke { id } => tokens::revoke(&*self.node()?, &id).await,
-            Ask::RotateCa | Ask::Save { .. } => Err(Failure::new(Exit::Unavailable, "this is not built yet")),
+            Ask::Save { file } => cluster::save(self.node()?, file).await,
+            Ask::RotateCa => Err(Failure::new(Exit::Unavailable, "this is not built yet")),
             Ask::Watch { .. } | Ask::List { .. } | Ask::Lock { .. } | Ask::Pipe => {
                 Err(Failure::new(Exit::Bug, "this is answered in many lines"))
             }

@@ -247,14 +247,15 @@ async fn visit(endpoint: &Endpoint, to: SocketAddr) -> Result<Seen, VisitError> 
     })
 }
 
-/// Sends a small packet that belongs to no connection: whoever speaks QUIC there says that he knows of none.
+/// Sends a small packet of a connection that there is not: a member says that it knows of none. A handshake cannot be
+/// tried so: its packets have 1,200 bytes by law.
 async fn small(to: SocketAddr) -> Small {
     let any: SocketAddr = if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
     let Ok(socket) = UdpSocket::bind(any).await else { return Small::Silent };
     if socket.connect(to).await.is_err() {
         return Small::Silent;
     }
-    // The form of a packet within a connection (RFC 9000, 17.3), of a connection that nobody has.
+    // The form of a packet within a connection (RFC 9000, 17.3).
     let mut packet = [0xA5; PROBE_BYTES];
     packet[0] = 0x40;
     let mut heard = [0_u8; 64];

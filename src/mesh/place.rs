@@ -29,6 +29,8 @@ pub enum Part {
     HouseToken,
     /// The port that was used last.
     Port,
+    /// What the tokens are made from by which others see that this host was started again.
+    ResetSecret,
 }
 
 impl Part {
@@ -41,6 +43,7 @@ impl Part {
             Self::Addresses => "addresses.json",
             Self::HouseToken => "house-token",
             Self::Port => "port",
+            Self::ResetSecret => "reset-secret",
         }
     }
 }

@@ -470,7 +470,7 @@ pub enum Snapshot {
     Save(Save),
     /// Say what a saved file holds, and whether it is whole
     Inspect(Inspect),
-    /// Found a mesh of this host from a saved file; the agent must not run, and must not be in a mesh
+    /// Put a saved file into a new, empty mesh of this host alone; the agent must not run
     Restore(Restore),
 }
 

@@ -51,7 +51,9 @@ fn init(args: &args::InitCluster, out: &mut dyn Write, clock: Clock) -> Result<E
     let home = Home::of(&args.place)?;
     let listen = args.listen.as_deref().map(super::run::listen).transpose()?;
     let state = State::take(&home, None)?;
-    let settings = super::join::settings(&home, &state, once::flags(Vec::new(), None, true), listen, clock)?;
+    let mut settings = super::join::settings(&home, &state, once::flags(Vec::new(), None, true), listen, clock)?;
+    // Whoever says this means it, whatever others of this user on this machine are members of.
+    settings.private = true;
     once::nobody_yet(&settings)?;
     let (role, ttl_s, uses) = (super::token::word(args.role), args.ttl.as_secs(), args.uses);
     let mut founded = once::once(settings, FOUNDING, async |node| {

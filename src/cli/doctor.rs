@@ -7,6 +7,7 @@ use mgmt_consensus::authority::token::Token;
 use serde_json::{Value, json};
 
 use super::{Exit, Failure, args, print};
+use crate::control::mesh::Ask;
 use crate::control::{Question, find};
 use crate::diagnostic::Escaped;
 use crate::mesh::doctor::{self, Beliefs, Finding, Seen};
@@ -79,7 +80,7 @@ fn other(args: &args::Doctor, host: &str, home: &Home) -> Result<Vec<Finding>, F
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::new(Exit::Unavailable, format!("cannot start: {e}")))?;
     runtime.block_on(async {
-        let addresses = addresses(host, place.as_ref()).await?;
+        let addresses = addresses(args, host, place.as_ref()).await?;
         let tries = addresses.iter().map(|to| async { (*to, doctor::reach(*to).await) });
         let seen = futures_util::future::join_all(tries).await;
         // One that answers is enough; what stands in the way is told of all if none does.
@@ -96,7 +97,10 @@ fn other(args: &args::Doctor, host: &str, home: &Home) -> Result<Vec<Finding>, F
 }
 
 /// Where a host is: a member that this one remembers, or an address, or a name that is looked up.
-async fn addresses(host: &str, place: Option<&Place>) -> Result<Vec<SocketAddr>, Failure> {
+async fn addresses(args: &args::Doctor, host: &str, place: Option<&Place>) -> Result<Vec<SocketAddr>, Failure> {
+    if let Some(address) = member(args, host) {
+        return Ok(vec![address]);
+    }
     let remembered = place.map(registrar::remembered).unwrap_or_default();
     let member = remembered.into_values().find(|listed| listed.host == host);
     if let Some(listed) = member.filter(|listed| !listed.addresses.is_empty()) {
@@ -108,4 +112,11 @@ async fn addresses(host: &str, place: Option<&Place>) -> Result<Vec<SocketAddr>,
         return Err(Failure::new(Exit::Usage, resolved.missing.join("; ")));
     }
     Ok(resolved.addresses.into_iter().take(ADDRESSES_MAX).collect())
+}
+
+/// Where the agent says that a member is, if one runs.
+fn member(args: &args::Doctor, host: &str) -> Option<SocketAddr> {
+    let members = find(&args.place).ok()?.mesh(Ask::Members).ok()?;
+    let member = members["members"].as_array()?.iter().find(|member| member["host"] == host)?;
+    member["address"].as_str()?.parse().ok()
 }

@@ -10,6 +10,7 @@ use crate::control::find;
 use crate::control::mesh::Ask;
 use crate::events::rfc3339;
 use crate::mesh::backup::{self, BackupError, Head, Restored};
+use crate::mesh::recovery::RecoveryError;
 use crate::state::{Home, State};
 
 /// Runs one of its verbs.
@@ -66,9 +67,11 @@ pub(crate) fn failure(error: &BackupError) -> Failure {
         },
         BackupError::Damaged { .. } | BackupError::Newer { .. } | BackupError::FeatureLevel { .. } => Exit::Failed,
         BackupError::NotEmpty { .. } | BackupError::NotAlone(_) => Exit::CannotCreate,
+        BackupError::State(RecoveryError::Salvage(_)) => Exit::Unavailable,
         BackupError::State(_) | BackupError::Decode(_) => Exit::Disk,
     };
-    Failure::new(exit, error)
+    let hint = if exit == Exit::Unavailable { "; found a mesh first: mgmt cluster init" } else { "" };
+    Failure::new(exit, format!("{error}{hint}"))
 }
 
 fn tell(as_json: bool, value: Value, done: &str, out: &mut dyn Write) -> Result<Exit, Failure> {

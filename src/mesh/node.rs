@@ -28,6 +28,7 @@ use tokio::task::JoinSet;
 
 use super::bootstrap::{self, Founders};
 use super::door;
+use super::handover::{Bell, Steward};
 use super::keyring::Keyring;
 use super::messages::found::Who;
 use super::papers::{Papers, PapersError};
@@ -151,7 +152,8 @@ impl Node {
         let badge = papers.badge()?;
         let (transfers, wanted) = tokio::sync::mpsc::channel(1);
         let me = (badge.peer, badge.role);
-        let surroundings = Surroundings::new(setup.shared.clone(), me, Policy::LAN, setup.clock, transfers);
+        let (bell, rung) = Bell::new();
+        let surroundings = Surroundings::new(setup.shared.clone(), me, Policy::LAN, setup.clock, transfers, bell);
         let surroundings = Arc::new(surroundings);
         let book = Arc::new(Book::new(badge.cluster, listed, surroundings.clone()));
         let credentials = papers.credentials();
@@ -186,6 +188,9 @@ impl Node {
             setup,
         });
         node.begin(&papers, desk, wanted);
+        let steward = Steward::new(node.replica.clone(), node.client.clone(), node.keyring.clone());
+        node.spawn(steward.clone().watch());
+        node.spawn(steward.work(rung));
         Ok(node)
     }
 
@@ -299,7 +304,7 @@ impl Node {
 
     /// How everybody is, as the leader sees it; `None` if there is nobody who knows.
     pub async fn look(&self) -> Option<Vec<Seen>> {
-        match self.tell(&Telling::Look).await {
+        match self.tell(&Telling::Look {}).await {
             Told::Seen(seen) => Some(seen),
             Told::Yes | Told::No(_) => None,
         }

@@ -1,6 +1,6 @@
 //! QUIC does what every transport must do, over real sockets, and what only it does.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::unwrap_used, reason = "a test that measures")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,11 +20,14 @@ use quic_support::{Book, CLUSTER, Cuts, Mesh, loopback, name, wire};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Near ends of wires: who dials whom, and where.
+type Wires = BTreeMap<(PeerId, PeerId, SocketAddr), SocketAddr>;
+
 /// A network of wires, one for each pair and direction of dialling.
 struct Wired {
     mesh: Mesh,
     cuts: Cuts,
-    wires: Arc<Mutex<BTreeMap<(PeerId, PeerId, SocketAddr), SocketAddr>>>,
+    wires: Arc<Mutex<Wires>>,
     endpoints: Mutex<Vec<Endpoint>>,
 }
 
@@ -33,7 +36,7 @@ struct View {
     me: PeerId,
     book: Arc<Book>,
     cuts: Cuts,
-    wires: Arc<Mutex<BTreeMap<(PeerId, PeerId, SocketAddr), SocketAddr>>>,
+    wires: Arc<Mutex<Wires>>,
 }
 
 impl Doorkeeper for View {

@@ -105,10 +105,10 @@ impl Peer {
 
     /// The peer has connected to us, in this life of his. If ours leads to another one, there is nobody at its end.
     pub(super) fn has_called(&self, life: u64) {
-        if let Some(Open { connection, life: known }) = &*self.open() {
-            if ![0, life].contains(&known.load(Ordering::SeqCst)) {
-                Close::Replaced.say(connection, "there is a newer life of yours");
-            }
+        if let Some(Open { connection, life: known }) = &*self.open()
+            && ![0, life].contains(&known.load(Ordering::SeqCst))
+        {
+            Close::Replaced.say(connection, "there is a newer life of yours");
         }
         self.heard.notify_one();
     }

@@ -224,7 +224,7 @@ impl Agent {
         };
         let mesh = settings.mesh.take().map(Mesh::start).transpose().map_err(|e| cannot("start threads", e))?;
         let shared = Arc::new(Shared {
-            mesh: mesh.clone(),
+            mesh: mesh::answers::Desk::new(mesh.clone()),
             engine: Arc::clone(&engine),
             events,
             tally,

@@ -8,11 +8,14 @@ mod arrival;
 pub mod backup;
 pub mod bootstrap;
 pub mod doctor;
+pub mod door;
 pub mod handover;
 pub mod joining;
+pub mod keyring;
 pub mod messages;
 pub mod node;
 pub mod papers;
+pub mod pipe;
 pub mod place;
 pub mod porter;
 pub mod recovery;
@@ -289,6 +292,8 @@ impl Settings {
     /// # Errors
     /// The state directory or the prefix cannot be read.
     pub fn facts(&self) -> std::io::Result<Facts> {
+        // A recovery or a restore that was interrupted is brought to its end before anybody looks.
+        recovery::finish(&self.state)?;
         let disk = disk::files::Files::open(&self.state)?;
         let before = match identity::load(&disk).map_err(std::io::Error::other)? {
             Stored::Missing => Before::Nobody,

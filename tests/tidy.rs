@@ -33,7 +33,7 @@ const LONG: [(&str, usize); 0] = [];
 const SHRUNK_LINES: usize = 30;
 
 /// Files that may wait by sleeping, and why there is no condition to wait for.
-const SLEEPERS: [(&str, &str); 8] = [
+const SLEEPERS: [(&str, &str); 9] = [
     ("resources/src/watches/reader.rs", "after a defect, looking by time"),
     ("resources/src/watches/tests.rs", "figures, which nobody judges"),
     ("tests/lab/floods.rs", "a program that writes again and again"),
@@ -41,6 +41,7 @@ const SLEEPERS: [(&str, &str); 8] = [
     ("tests/lab/power.rs", "a power cut comes at any moment"),
     ("tests/lab/signals.rs", "an editor that writes again and again"),
     ("tests/lab/wait.rs", "the one loop that looks again"),
+    ("tests/mesh/mod.rs", "the one loop that looks again, and time in which nothing may happen"),
     ("tests/support/mod.rs", "the one loop that looks again"),
 ];
 

@@ -23,6 +23,7 @@ pub mod mutant;
 mod network;
 pub mod peer;
 pub mod quic;
+pub mod recover;
 pub mod replica;
 pub mod settings;
 pub mod snapshots;

@@ -12,11 +12,13 @@ use bytes::Bytes;
 use mgmt_consensus::appoint::{Roster, appoint};
 use mgmt_consensus::disk::simulated::SimulatedDisk;
 use mgmt_consensus::identity::{ClusterId, PeerId};
+use mgmt_consensus::identity::{Identity, Incarnation};
 use mgmt_consensus::log_store::Options;
 use mgmt_consensus::log_store::index::memory::InMemory;
 use mgmt_consensus::machine::{Frozen, Machine, Unknown};
 use mgmt_consensus::masters::{Policy, Profile};
-use mgmt_consensus::peer::{Otherwise, Peer};
+use mgmt_consensus::peer::{ComeError, Otherwise, Peer};
+use mgmt_consensus::recover;
 use mgmt_consensus::replica::ProposeError;
 use mgmt_consensus::testing::Simulated;
 use mgmt_consensus::transport::memory::Network;
@@ -100,15 +102,16 @@ impl World {
     }
 
     async fn up(&mut self, number: usize) {
+        self.come(number, CLUSTER, number == 0).await.unwrap();
+    }
+
+    async fn come(&mut self, number: usize, cluster: ClusterId, founds: bool) -> Result<(), ComeError> {
         let seeds: Vec<_> = self.hosts.iter().map(|host| host.peer).collect();
         let host = &mut self.hosts[number];
         host.disk = host.disk.boot();
         host.journal = Journal::default();
         let drawn = self.drawn.clone();
-        let mut options = Options::new(Arc::new(InMemory));
-        options.segment_bytes = 64 << 10;
-        options.reserve_bytes = 0;
-        options.room_low_bytes = 0;
+        let options = options();
         let peer = Peer::<Simulated> {
             settings: Settings { snapshot_entries: 50, entries_kept: 10, ..Settings::LAN },
             options,
@@ -118,14 +121,15 @@ impl World {
             clerk: Arc::new(()),
             chance: Arc::new(move || drawn.fetch_add(1, Ordering::Relaxed)),
         };
-        let otherwise = match number {
-            0 => Otherwise::Found(CLUSTER),
-            _ => Otherwise::Join { cluster: CLUSTER, seeds, patience: LONG },
+        let otherwise = match founds {
+            true => Otherwise::Found(cluster),
+            false => Otherwise::Join { cluster, seeds, patience: LONG },
         };
         let journal = host.journal.clone();
-        let replica = peer.come(otherwise, move || journal.clone()).await.unwrap();
+        let replica = peer.come(otherwise, move || journal.clone()).await?;
         drop(SimRuntime::spawn(appoint(replica.clone(), Arc::new(Everybody), Policy::LAN)));
         host.replica = Some(replica);
+        Ok(())
     }
 
     async fn crash(&mut self, number: usize) {
@@ -167,6 +171,14 @@ impl World {
         let voters = self.replica(number).standing().voters();
         if voters.len() == 1 { voters[0].len() } else { 0 }
     }
+}
+
+fn options() -> Options {
+    let mut options = Options::new(Arc::new(InMemory));
+    options.segment_bytes = 64 << 10;
+    options.reserve_bytes = 0;
+    options.room_low_bytes = 0;
+    options
 }
 
 fn run<T>(test: impl Future<Output = T>) -> T {
@@ -298,5 +310,70 @@ fn who_votes_alone_leads_at_once() {
         world.put(0, "x").await.unwrap();
         let took = back(&mut world, &[0]).await;
         assert!(took < Duration::from_millis(100), "{took:?}");
+    });
+}
+
+/// Begins a group of one from what this host has on its disk; gives where it begins.
+async fn recovered(world: &mut World, survivor: usize, cluster: ClusterId) -> u64 {
+    let disk = world.hosts[survivor].disk.boot();
+    let salvage = recover::salvage::<Simulated, _>(disk, options(), Journal::default()).await.unwrap();
+    let at = recover::above(&salvage, 0);
+    assert!(salvage.committed <= salvage.last && salvage.last.unwrap().index < at);
+    let incarnation = Incarnation(0x4e_0000 + u128::from(at));
+    let identity = Identity { cluster, incarnation, raft: Some(at), ..salvage.identity.clone() };
+    let fresh = SimulatedDisk::new(at, 1 << 28);
+    let frozen = salvage.machine.freeze();
+    recover::begin::<Simulated>(fresh.clone(), options(), &identity, salvage.term + 1, at, frozen).await.unwrap();
+    fresh.crash();
+    world.hosts[survivor].disk = fresh;
+    at
+}
+
+#[test]
+fn one_survivor_of_three_is_enough_to_begin_anew() {
+    const NEW: ClusterId = ClusterId(8);
+    for (seed, writes) in [(1, 5), (2, 49), (3, 60), (4, 130), (5, 200)] {
+        SimRuntime::with_seed(seed).block_on(async {
+            let mut world = three().await;
+            for _ in 0..writes {
+                world.put(0, "x").await.unwrap();
+            }
+            // What is on all of them when they die is all there is.
+            world.replica(2).barrier(LONG).await.unwrap();
+            let ids: Vec<RaftId> = (0..3).map(|number| world.replica(number).id()).collect();
+            for number in 0..3 {
+                world.crash(number).await;
+            }
+            let at = recovered(&mut world, 2, NEW).await;
+            assert!(ids.iter().all(|id| *id < at), "{ids:?} {at}");
+            world.come(2, NEW, true).await.unwrap();
+            assert_eq!(world.put(2, "after").await, Ok((writes + 1).to_string()));
+            assert!(world.replica(2).standing().applied.unwrap() > at);
+            // A second time, out of a group that was begun like that, and before it has written much.
+            world.crash(2).await;
+            let again = recovered(&mut world, 2, NEW).await;
+            assert!(again > at);
+            world.come(2, NEW, true).await.unwrap();
+            // Whoever was a member of the old one is not one of this, and says so instead of joining by chance.
+            let old = world.come(0, NEW, false).await;
+            assert!(matches!(old, Err(ComeError::OtherCluster(CLUSTER))), "{old:?}");
+            // With an empty directory he is let in.
+            for folder in ["journal", "snapshots", ""] {
+                world.hosts[0].disk.wipe(folder);
+            }
+            world.come(0, NEW, false).await.unwrap();
+            assert!(world.replica(0).id() > again);
+            world.replica(0).barrier(LONG).await.unwrap();
+            assert_eq!(world.hosts[0].journal.0.lock().unwrap().len(), writes + 1);
+        });
+    }
+}
+
+#[test]
+fn nothing_is_made_of_a_disk_that_is_nobodys() {
+    run(async {
+        let empty = SimulatedDisk::new(1, 1 << 28);
+        let salvage = recover::salvage::<Simulated, _>(empty, options(), Journal::default()).await;
+        assert!(matches!(salvage, Err(recover::SalvageError::Nobody(_))));
     });
 }

@@ -16,7 +16,7 @@ use crate::observer::Tally;
 
 /// What the socket answers from.
 pub(super) struct Shared {
-    pub(super) mesh: Option<crate::mesh::Mesh>,
+    pub(super) mesh: crate::mesh::answers::Desk,
     pub(super) engine: Arc<Engine>,
     pub(super) events: Arc<Events>,
     pub(super) tally: Arc<Tally>,
@@ -69,6 +69,7 @@ impl Answers for Shared {
                 "edges": edges,
                 "error": *self.graph_error.lock().unwrap_or_else(PoisonError::into_inner),
             },
+            "mesh": self.mesh.status(),
             "converged": snapshot.converged,
             "quiet_since": snapshot.quiet_since.map(ago),
             "changes": self.tally.changes(),
@@ -89,6 +90,6 @@ impl Answers for Shared {
     }
 
     async fn mesh(&self, asked: Ask, talk: Conversation) -> std::io::Result<()> {
-        crate::mesh::answers::answer(asked, talk).await
+        self.mesh.answer(asked, talk).await
     }
 }

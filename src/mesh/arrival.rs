@@ -16,7 +16,8 @@ use mgmt_consensus::{ClusterId, PeerId, identity};
 use mgmt_store::record::Peer;
 use mgmt_store::{Body, Revision, Role};
 
-use super::joining;
+use super::joining::{self, Applicant, JoinError};
+use super::keyring::Keyring;
 use super::node::{Node, Setup, VERSIONS};
 use super::papers::Papers;
 use super::place::{Part, Place};
@@ -49,19 +50,13 @@ pub(super) async fn arrive(mesh: &Mesh) -> Result<Arrived, Attempt> {
     let start = plan(&facts);
     let listen = settings.listen_at(&place, &start).map_err(|e| again("remember where to listen", e))?;
     let endpoint = bind(&place, listen)?;
-    let arrival = Arrival { mesh, setup: mesh.setup(place, endpoint) };
-    match start {
-        Start::Off { why } => Err(Attempt::Never(format!("no mesh: {why}"))),
-        Start::Refuse(failure) => Err(Attempt::Never(failure.message)),
-        Start::Resume => arrival.resume().await,
-        Start::Found | Start::Wait { .. } if settings.private => arrival.found(None).await,
-        Start::Found | Start::Wait { .. } => arrival.meet().await,
-        Start::JoinLocal(other) => arrival.join_beside(&other).await,
-        Start::JoinSeeds { seeds, token } => arrival.join_seeds(&seeds, &token).await,
-        Start::Bootstrap { .. } => Err(Attempt::Never("founding together is not built yet".to_owned())),
+    let arrived = Arrival { mesh, setup: mesh.setup(place, endpoint.clone()) }.by(start).await;
+    if arrived.is_err() {
+        // The next attempt may want the same port.
+        endpoint.close().await;
     }
+    arrived
 }
-
 /// Listens: where it did last, if nothing else was asked for and that is free.
 fn bind(place: &Place, listen: SocketAddr) -> Result<Endpoint, Attempt> {
     let remembered = |address: &SocketAddr| address.ip() == listen.ip() && listen.port() == 0;
@@ -111,6 +106,20 @@ struct Arrival<'a> {
 }
 
 impl Arrival<'_> {
+    /// Does what was decided.
+    async fn by(self, start: Start) -> Result<Arrived, Attempt> {
+        match start {
+            Start::Off { why } => Err(Attempt::Never(format!("no mesh: {why}"))),
+            Start::Refuse(failure) => Err(Attempt::Never(failure.message)),
+            Start::Resume => self.resume().await,
+            Start::Found | Start::Wait { .. } if self.mesh.settings().private => self.found(None).await,
+            Start::Found | Start::Wait { .. } => self.meet().await,
+            Start::JoinLocal(other) => self.join_beside(&other).await,
+            Start::JoinSeeds { seeds, token } => self.join_seeds(&seeds, &token).await,
+            Start::Bootstrap { .. } => Err(Attempt::Never("founding together is not built yet".to_owned())),
+        }
+    }
+
     /// Goes on as the member it was.
     async fn resume(self) -> Result<Arrived, Attempt> {
         let disk = Files::open(&self.setup.state).map_err(|e| again("use the state directory", e))?;
@@ -125,13 +134,17 @@ impl Arrival<'_> {
         let listed = self.beside(&identity);
         let seeds = listed.keys().filter(|peer| **peer != identity.peer).copied().collect();
         let otherwise = Otherwise::Join { cluster: identity.cluster, seeds, patience: PATIENCE };
-        let node = Node::come(self.setup.clone(), &papers, listed, otherwise).await;
+        let node = Node::come(self.setup.clone(), self.keyring(&papers), listed, otherwise).await;
         let node = node.map_err(|e| again("go on as a member", e))?;
         // Whoever was stopped before its first commands were through has still to give them.
         if node.role == Role::Admin && node.shared.read(|keyspace| keyspace.peers().next().is_none()) {
             first_entry(&node, &papers).await.map_err(|e| again("enter the registry", e))?;
         }
         self.announce(node, &papers)
+    }
+
+    fn keyring(&self, papers: &Papers) -> Arc<Keyring> {
+        Arc::new(Keyring::open(self.setup.place.clone(), papers.clone()))
     }
 
     /// Where the others were, and where those beside it are now.
@@ -172,7 +185,8 @@ impl Arrival<'_> {
         let (cluster, host) = (ClusterId::draw(chance), self.setup.host.as_str().to_owned());
         let papers = Papers::found(&self.setup.place, cluster, PeerId::draw(chance), &host);
         let papers = papers.map_err(|e| again("found a mesh", e))?;
-        let node = Node::come(self.setup.clone(), &papers, BTreeMap::new(), Otherwise::Found(cluster)).await;
+        let node =
+            Node::come(self.setup.clone(), self.keyring(&papers), BTreeMap::new(), Otherwise::Found(cluster)).await;
         let node = node.map_err(|e| again("found a mesh", e))?;
         first_entry(&node, &papers).await.map_err(|e| again("enter the registry", e))?;
         tracing::info!("mesh: {host} has founded cluster {cluster}");
@@ -207,23 +221,28 @@ impl Arrival<'_> {
         self.mesh.say(Stage::Coming(format!("asking {} to be let in", asked.join(", "))));
         let key = key(&self.setup.place).map_err(|e| again("use the state directory", e))?;
         let peer = peer_of(&key);
-        let joined = joining::join(&self.setup.endpoint, seeds, token, &host, peer, &key, true, PATIENCE).await;
+        let who = Applicant { host: &host, peer, key: &key, replace: true, zone: &self.setup.zone, versions: VERSIONS };
+        let joined = joining::join(&self.setup.endpoint, seeds, token, &who, PATIENCE).await;
         let joined = joined.map_err(|error| {
             let why = format!("{host} is not let in: {error}");
-            if error.is_final() { Attempt::Never(why) } else { Attempt::Again(why) }
+            match error {
+                JoinError::Refused { .. } | JoinError::NoSeeds => Attempt::Never(why),
+                JoinError::Patience { .. } | JoinError::Strange { .. } => Attempt::Again(why),
+            }
         })?;
-        let members = joined.members;
-        let papers = Papers { key, certificate: joined.certificate, authorities: joined.authorities };
+        let papers = joined.papers;
         if house {
             let kept = self.setup.place.save(Part::HouseToken, &token.to_string());
             kept.map_err(|e| again("use the state directory", e))?;
         }
         papers.save(&self.setup.place).map_err(|e| again("use the state directory", e))?;
         let cluster = token.cluster;
-        let listed: BTreeMap<PeerId, Listed> = members.into_iter().collect();
+        let listed =
+            joined.members.into_iter().map(|at| (at.peer.into(), Listed { host: at.host, addresses: at.addresses }));
+        let listed: BTreeMap<PeerId, Listed> = listed.collect();
         let seeds = listed.keys().filter(|other| **other != peer).copied().collect();
         let otherwise = Otherwise::Join { cluster, seeds, patience: PATIENCE };
-        let node = Node::come(self.setup.clone(), &papers, listed, otherwise).await;
+        let node = Node::come(self.setup.clone(), self.keyring(&papers), listed, otherwise).await;
         let node = node.map_err(|e| again("join", e))?;
         tracing::info!("mesh: {host} has joined cluster {cluster}");
         self.announce(node, &papers)

@@ -1,1 +1,2 @@
 //! How hosts that all start empty found exactly one mesh.
+mod promise;

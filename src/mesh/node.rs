@@ -26,10 +26,14 @@ use mgmt_store::record::Versions;
 use mgmt_store::{HostName, Role, Shared, StoreMachine, Watches};
 use tokio::task::JoinSet;
 
+use super::door;
+use super::handover::{Bell, Steward};
+use super::keyring::Keyring;
 use super::papers::{Papers, PapersError};
 use super::place::Place;
+use super::porter::{self, Porter};
 use super::registrar::{self, Book, Listed, Own};
-use super::surroundings::{Health, Surroundings, Telling, Told, Transfer};
+use super::surroundings::{Health, Seen, Surroundings, Telling, Told, Transfer};
 
 /// This host's part of the group.
 pub type Replica = mgmt_consensus::Replica<Native, StoreMachine>;
@@ -110,6 +114,8 @@ pub struct Node {
     pub surroundings: Arc<Surroundings>,
     /// Where the others are.
     pub book: Arc<Book>,
+    /// What it can prove.
+    pub keyring: Arc<Keyring>,
     /// What all lives have in common.
     pub setup: Setup,
     /// Its end of the network.
@@ -134,17 +140,20 @@ impl Node {
     /// [`NodeError`].
     pub async fn come(
         setup: Setup,
-        papers: &Papers,
+        keyring: Arc<Keyring>,
         listed: BTreeMap<PeerId, Listed>,
         otherwise: Otherwise,
     ) -> Result<Arc<Self>, NodeError> {
+        let papers = keyring.papers();
         let badge = papers.badge()?;
         let (transfers, wanted) = tokio::sync::mpsc::channel(1);
         let me = (badge.peer, badge.role);
-        let surroundings = Surroundings::new(setup.shared.clone(), me, Policy::LAN, setup.clock, transfers);
+        let (bell, rung) = Bell::new();
+        let surroundings = Surroundings::new(setup.shared.clone(), me, Policy::LAN, setup.clock, transfers, bell);
         let surroundings = Arc::new(surroundings);
         let book = Arc::new(Book::new(badge.cluster, listed, surroundings.clone()));
         let credentials = papers.credentials();
+        setup.endpoint.appear(papers.credentials())?;
         let quic = setup.endpoint.mesh(badge.cluster, badge.peer, credentials, book.clone())?;
         let desk = Arc::new(Desk::new(surroundings.clone(), setup.shared.clone()));
         let peer = Peer::<Native> {
@@ -169,11 +178,15 @@ impl Node {
             surroundings,
             book,
             quic,
+            keyring,
             draining: AtomicBool::new(false),
             tasks: Mutex::new(JoinSet::new()),
             setup,
         });
-        node.begin(papers, desk, wanted);
+        node.begin(&papers, desk, wanted);
+        let steward = Steward::new(node.replica.clone(), node.client.clone(), node.keyring.clone());
+        node.spawn(steward.clone().watch());
+        node.spawn(steward.work(rung));
         Ok(node)
     }
 
@@ -188,6 +201,15 @@ impl Node {
         self.spawn(registrar::follow(self.book.clone(), self.shared.clone(), place, move || quic.recheck()));
         self.spawn(registrar::say(own, self.book.clone(), self.shared.clone(), self.client.clone()));
         self.spawn(tell(self.clone()));
+        let who = porter::Own {
+            cluster: self.identity.cluster,
+            peer: self.identity.peer,
+            host: self.setup.host.clone(),
+            versions: VERSIONS,
+        };
+        let world = Arc::new(door::World(self.replica.clone()));
+        let porter = Porter::new(who, self.client.clone(), self.shared.clone(), self.keyring.clone(), world);
+        self.spawn(door::serve(endpoint.visits(), Arc::new(porter)));
         self.spawn(transfer(self.replica.clone(), wanted));
     }
 
@@ -262,8 +284,16 @@ impl Node {
     /// Its no, or that there is nobody to ask.
     pub async fn ask(&self, telling: &Telling) -> Result<(), String> {
         match self.tell(telling).await {
-            Told::Yes => Ok(()),
             Told::No(why) => Err(why),
+            Told::Yes | Told::Seen(_) => Ok(()),
+        }
+    }
+
+    /// How everybody is, as the leader sees it; `None` if there is nobody who knows.
+    pub async fn look(&self) -> Option<Vec<Seen>> {
+        match self.tell(&Telling::Look {}).await {
+            Told::Seen(seen) => Some(seen),
+            Told::Yes | Told::No(_) => None,
         }
     }
 

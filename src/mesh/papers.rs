@@ -12,7 +12,7 @@ use super::place::{Part, Place};
 use super::surroundings::unix_ms;
 
 /// Key, certificate and authorities of a member.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Papers {
     /// The key. It never leaves this host.
     pub key: KeyPair,

@@ -301,6 +301,8 @@ impl Local {
                 Meet::Resume => return Ok(Met::Resume),
                 Meet::Join(announcement) => return Ok(Met::Join(announcement)),
                 Meet::Refuse(why) => return Ok(Met::Refuse(why)),
+                // Whoever is founding has its files already, and is announced in a moment.
+                Meet::Wait { .. } if self.found_lock()?.is_none() => poll = FOUNDING_POLL,
                 Meet::Wait { why, .. } => {
                     if said != why {
                         say(&why);

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
-use mgmt_consensus::appoint::Roster;
+use mgmt_consensus::appoint::{Prepared, Roster};
 use mgmt_consensus::authority::Role;
+use mgmt_consensus::clerk::Handed;
 use mgmt_consensus::masters::{Census, Policy, Profile, Step, may_leave};
 use mgmt_consensus::replica::ChangeError;
 use mgmt_consensus::types::{Member, RaftId};
@@ -15,6 +16,8 @@ use mgmt_consensus::{Incarnation, PeerId};
 use mgmt_engine::Clock;
 use mgmt_store::{HostName, Keyspace, Shared, desk};
 use serde::{Deserialize, Serialize};
+
+use super::handover::Bell;
 
 /// What members tell a leader, at most.
 const TOLD_BYTES_MAX: usize = 4096;
@@ -39,6 +42,19 @@ pub enum Telling {
         /// Who; none: whoever fits best.
         to: Option<String>,
     },
+    /// How is everybody, as the leader sees it?
+    Look {},
+}
+
+/// How a member is, as the leader sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Its name.
+    pub host: String,
+    /// Since when nothing was heard from it.
+    pub silent_ms: u64,
+    /// How far it has come.
+    pub revision: Option<u64>,
 }
 
 /// How a member is, in its own words.
@@ -69,6 +85,8 @@ pub enum Told {
     Yes,
     /// No, and why.
     No(String),
+    /// How everybody is.
+    Seen(Vec<Seen>),
 }
 
 /// What a leader is to do besides looking after the masters.
@@ -94,6 +112,8 @@ pub struct Surroundings {
     clock: Clock,
     known: Mutex<Known>,
     transfers: tokio::sync::mpsc::Sender<Transfer>,
+    /// To who looks after the authority.
+    steward: Bell,
 }
 
 #[derive(Default)]
@@ -114,9 +134,10 @@ impl Surroundings {
         policy: Policy,
         clock: Clock,
         transfers: tokio::sync::mpsc::Sender<Transfer>,
+        steward: Bell,
     ) -> Self {
         let known = Known { roles: BTreeMap::from([(me, role)]), ..Known::default() };
-        Self { shared, me, policy, clock, known: Mutex::new(known), transfers }
+        Self { shared, me, policy, clock, known: Mutex::new(known), transfers, steward }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -174,7 +195,19 @@ impl Surroundings {
                 }
             }
             Telling::Transfer { to } => self.transfer(from, to.as_deref()),
+            Telling::Look {} => self.seen(),
         }
+    }
+
+    fn seen(&self) -> Told {
+        let Some(census) = self.census() else { return Told::No("this peer has not looked around yet".into()) };
+        let revision = self.shared.revision().0;
+        let seen = census.seats.values().map(|seat| Seen {
+            host: seat.member.host.clone(),
+            silent_ms: seat.silent_ms,
+            revision: seat.behind.map(|behind| revision.saturating_sub(behind)),
+        });
+        Told::Seen(seen.collect())
     }
 
     fn transfer(&self, from: &Member, to: Option<&str>) -> Told {
@@ -222,6 +255,10 @@ impl desk::Surroundings for Surroundings {
         };
         serde_json::to_vec(&told).map_or_else(|_| Bytes::new(), Bytes::from)
     }
+
+    fn handed<'a>(&'a self, from: &'a Member, message: &'a [u8]) -> Handed<'a> {
+        Box::pin(self.steward.handed(from, message))
+    }
 }
 
 impl Roster for Surroundings {
@@ -253,6 +290,10 @@ impl Roster for Surroundings {
 
     fn ideal(&self) -> usize {
         usize::from(self.shared.read(Keyspace::ideal_size))
+    }
+
+    fn prepare(&self, newcomers: Vec<(RaftId, Member)>) -> Prepared<'_> {
+        Box::pin(self.steward.prepare(newcomers))
     }
 
     fn looked(&self, census: &Census, step: Option<&Step>) {

@@ -8,6 +8,7 @@
 pub mod command;
 pub mod desk;
 mod digest;
+pub mod estate;
 pub mod event;
 mod group;
 pub mod history;

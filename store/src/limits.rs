@@ -107,6 +107,9 @@ pub const WATCH_SCAN_EVENTS_MAX: usize = 4096;
 pub const WATCH_MARK_REVISIONS: u64 = 1024;
 /// Commands of one client that are on their way at once, each in a session of its own.
 pub const LANES_MAX: usize = 8;
+/// The same of a client that stands for many, such as all pipes of a host together: as many sessions as a host may have,
+/// less those of its other clients and some of a life before this one.
+pub const LANES_WIDE_MAX: usize = 192;
 /// Leases that the leader ends in one second. A partition that takes thousands of hosts away must not fill the log, and
 /// most of them come back.
 pub const EXPIRIES_PER_S_MAX: u64 = 1_000;

@@ -19,6 +19,7 @@ use crate::event::{Entry, LeaseId, Value};
 use crate::host::HostName;
 use crate::key::{Key, NoKey, Space};
 use crate::keyspace::Keyspace;
+use crate::limits::{LANES_MAX, LANES_WIDE_MAX};
 use crate::machine::Shared;
 use crate::outcome::Done;
 use crate::revision::Revision;
@@ -93,9 +94,31 @@ impl<P: Proposer> Client<P> {
             proposer,
             shared,
             watches,
-            sessions: Sessions::new(),
+            sessions: Sessions::new(LANES_MAX),
             host,
             patience,
+            publishing: tokio::sync::Mutex::default(),
+            viewing: Mutex::default(),
+            followed: tokio::sync::Notify::new(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Another client on the same host, with sessions of its own and room for many commands at once: one that stands for
+    /// many.
+    #[must_use]
+    pub fn widened(&self) -> Self
+    where
+        P: Clone,
+    {
+        let Inner { proposer, shared, watches, host, patience, .. } = &*self.inner;
+        let inner = Inner {
+            proposer: proposer.clone(),
+            shared: shared.clone(),
+            watches: watches.clone(),
+            sessions: Sessions::new(LANES_WIDE_MAX),
+            host: host.clone(),
+            patience: *patience,
             publishing: tokio::sync::Mutex::default(),
             viewing: Mutex::default(),
             followed: tokio::sync::Notify::new(),

@@ -15,7 +15,6 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::command::{Body, Request, Ticket};
 use crate::event::LeaseId;
-use crate::limits::LANES_MAX;
 use crate::outcome::{Clash, Done, Missing, Outcome, Refusal};
 use crate::revision::Revision;
 
@@ -166,9 +165,10 @@ impl Drop for Taken<'_> {
 }
 
 impl Sessions {
-    pub(crate) fn new() -> Self {
-        let free = (0..LANES_MAX).map(|_| Lane::default()).collect();
-        Self { free: Mutex::new(free), places: Semaphore::new(LANES_MAX) }
+    /// With so many lanes. A session is opened once there is a command for it.
+    pub(crate) fn new(lanes: usize) -> Self {
+        let free = (0..lanes).map(|_| Lane::default()).collect();
+        Self { free: Mutex::new(free), places: Semaphore::new(lanes) }
     }
 
     fn lanes(&self) -> std::sync::MutexGuard<'_, Vec<Lane>> {

@@ -1,5 +1,5 @@
 //! The real program on a machine that fails it: power cuts, full and read-only disks, floods of events, fights, kills,
-//! ordinary users, bad commands, signals, an empty root, and time.
+//! ordinary users, bad commands, signals, an empty root, and time; and meshes of real processes on networks that fail.
 //!
 //! Needs root, because it mounts file systems. `MGMT_LAB=1 cargo test --test lab` runs what this machine can, and says
 //! what it cannot; with `MGMT_LAB=require` a thing that is missing is a failure. Without MGMT_LAB nothing runs.
@@ -22,16 +22,24 @@ macro_rules! needs {
 mod agent;
 mod disk;
 mod machine;
+#[path = "../mesh/mod.rs"]
+mod mesh;
+mod meshes;
+mod netns;
 mod process;
 mod scratch;
 mod wait;
 
 mod commands;
+mod damage;
 mod disks;
 mod floods;
 mod growth;
 mod kills;
+mod linear;
 mod logs;
+mod masters;
+mod partitions;
 mod power;
 mod refusals;
 mod signals;

@@ -126,7 +126,12 @@ impl Disk for Files {
     }
 
     async fn sync_folder(&self, folder: &str) -> io::Result<()> {
-        Ok(fs::fsync(self.folder(folder)?)?)
+        match self.folder(folder) {
+            Ok(open) => Ok(fs::fsync(open)?),
+            // Folders come into being with their first file: there is nothing in this one.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     fn free(&self) -> io::Result<u64> {

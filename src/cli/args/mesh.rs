@@ -239,6 +239,7 @@ pub struct Rule {
     /// Which hosts; `*` stands for anything
     pub pattern: String,
     /// How the keys begin
+    #[arg(id = "start", value_name = "PREFIX")]
     pub prefix: String,
     /// Which agent is asked.
     #[command(flatten)]

@@ -1,0 +1,98 @@
+//! What admins do to the mesh.
+
+use mgmt_store::{Body, HostName, Role, Shared};
+use serde_json::{Value, json};
+
+use super::keys::asked;
+use super::{LIMIT, refusals};
+use crate::cli::{Exit, Failure};
+use crate::mesh::node::Node;
+use crate::mesh::surroundings::Telling;
+
+/// A word as a shell takes it.
+pub(super) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | ':' | '@' | '=');
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+pub(super) fn host(name: &str) -> Result<HostName, Failure> {
+    HostName::parse(name).map_err(|error| Failure::new(Exit::Usage, error))
+}
+
+async fn change(node: &Node, body: Body) -> Result<Value, Failure> {
+    let (revision, _) = node.client.call(body, LIMIT).await.map_err(|e| refusals::failure(e, asked(node, None)))?;
+    Ok(json!({"revision": revision.0}))
+}
+
+pub(super) async fn leave(node: &Node) -> Result<Value, Failure> {
+    let left = node.leave().await;
+    left.map_err(|why| Failure::new(Exit::TryAgain, format!("this host has not left: {why}")))?;
+    Ok(Value::Null)
+}
+
+pub(super) async fn remove(node: &Node, name: &str) -> Result<Value, Failure> {
+    let host = host(name)?;
+    let known = node.shared.read(|keyspace| keyspace.peer(&host));
+    if known.is_none() {
+        return Err(Failure::new(Exit::Failed, format!("there is no host '{host}' in the mesh: see mgmt members")));
+    }
+    if host == node.setup.host {
+        return Err(Failure::new(Exit::Usage, "this is the host itself: it leaves with mgmt cluster leave"));
+    }
+    if node.role < Role::Admin {
+        let refusal = mgmt_store::Refusal::NotAllowed(mgmt_store::outcome::Denied::Role);
+        return Err(refusals::failure(refusal.into(), asked(node, None)));
+    }
+    let may = node.ask(&Telling::MayLeave { host: host.as_str().to_owned() }).await;
+    may.map_err(|why| Failure::new(Exit::TryAgain, format!("'{host}' was not removed: {why}")))?;
+    let was_master = super::members::votes(node, &host);
+    let mut done = change(node, Body::PeerRemove { host: host.clone() }).await?;
+    if was_master {
+        let advice = format!(
+            "{host} was a master and has held the authority's key: if it is in strange hands, do mgmt cluster rotate-ca"
+        );
+        done["advice"] = advice.into();
+    }
+    Ok(done)
+}
+
+pub(super) async fn transfer(node: &Node, to: Option<String>) -> Result<Value, Failure> {
+    let to = to.map(|name| host(&name).map(|host| host.as_str().to_owned())).transpose()?;
+    let said = node.ask(&Telling::Transfer { to }).await;
+    said.map_err(|why| Failure::new(Exit::TryAgain, format!("leadership was not handed over: {why}")))?;
+    Ok(Value::Null)
+}
+
+pub(super) async fn resize(node: &Node, masters: u8) -> Result<Value, Failure> {
+    let mut done = change(node, Body::IdealSize { masters }).await?;
+    done["ideal"] = masters.into();
+    Ok(done)
+}
+
+pub(super) async fn allow(node: &Node, pattern: &str, prefix: &str, allow: bool) -> Result<Value, Failure> {
+    let (hosts, prefix) = (pattern.to_ascii_lowercase().into(), prefix.into());
+    let body = if allow { Body::Allow { hosts, prefix } } else { Body::Disallow { hosts, prefix } };
+    change(node, body).await
+}
+
+pub(super) fn rules(shared: &Shared) -> Value {
+    let rules: Vec<_> = shared
+        .read(|keyspace| keyspace.rules().map(|(hosts, prefix)| json!({"hosts": hosts, "prefix": prefix})).collect());
+    json!({"rules": rules})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn words_can_be_pasted() {
+        assert_eq!(quoted("app/x"), "app/x");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+}

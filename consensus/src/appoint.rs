@@ -75,7 +75,7 @@ fn look<G: Ground, M: Machine>(
         return;
     };
     let mut profiles = roster.profiles(&seen.members);
-    for former in former_lives(&seen.members) {
+    for former in former_lives(&seen.members).into_iter().chain(replica.went_back()) {
         profiles.entry(former).or_default().lost_data = true;
     }
     let census = watchman.observe(&seen, &profiles, roster.ideal());

@@ -72,6 +72,8 @@ struct Inner<G: Ground, M: Machine> {
     heard_ms: AtomicU64,
     /// A leader was heard since this replica was taken up: until then, whom the log names is history.
     heard: AtomicBool,
+    /// It lacked what stands before the entries that a leader sent. Whoever lags does; so does whoever lost them.
+    lags: AtomicBool,
     /// Somebody it was told to knock at says that it is a member no more.
     dismissed: AtomicBool,
 }
@@ -159,6 +161,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
             fault: Mutex::new(None),
             heard_ms: AtomicU64::new(0),
             heard: AtomicBool::new(false),
+            lags: AtomicBool::new(false),
             dismissed: AtomicBool::new(false),
         }));
         drop(Runtime::<G>::spawn(inbox::serve(replica.clone())));
@@ -457,6 +460,12 @@ async fn housekeep<G: Ground, M: Machine>(replica: Replica<G, M>) {
             && replica.snapshot().await.is_err()
         {
             return;
+        }
+        if replica.0.lags.swap(false, Ordering::Relaxed)
+            && let Some((_, leader)) = replica.leader()
+        {
+            // He knows whether it may have lost them.
+            replica.knock_at(&[leader.peer]).await;
         }
         if replica.silence() >= SILENCE && replica.now_ms() >= knocks_at {
             replica.knock_at(&replica.voting_peers()).await;

@@ -35,7 +35,7 @@ pub struct Standing {
     pub applied: Option<u64>,
     /// Up to where its newest snapshot goes.
     pub snapshot: Option<u64>,
-    /// Somebody who must know says it is a member no more.
+    /// Somebody who must know says it is a member no more, or cannot be: its disk went back in time.
     pub removed: bool,
     /// Why it has stopped for good.
     pub fault: Option<String>,
@@ -117,6 +117,11 @@ impl<G: Ground, M: Machine> Replica<G, M> {
             fault,
             profile: wire::Profile::default(),
         }
+    }
+
+    /// Members that lack what they have acknowledged to this replica.
+    pub(crate) fn went_back(&self) -> Vec<RaftId> {
+        self.0.shared.acknowledged().lost().collect()
     }
 
     /// What the leader sees of everybody; `None` from whoever does not lead.

@@ -78,6 +78,10 @@ fn look<G: Ground, M: Machine>(
     for former in former_lives(&seen.members).into_iter().chain(replica.went_back()) {
         profiles.entry(former).or_default().lost_data = true;
     }
+    // It takes no proposals until there is space.
+    if replica.is_full() {
+        profiles.entry(replica.id()).or_default().disk_low = true;
+    }
     let census = watchman.observe(&seen, &profiles, roster.ideal());
     let step = choose(&census, watchman.policy());
     roster.looked(&census, step.as_ref());

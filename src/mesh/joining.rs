@@ -3,8 +3,9 @@
 //! It believes whoever shows the authority that the token names, and nobody else; it shows that it has the token by a
 //! signature that is worth nothing on any other connection. Its key is made here and never leaves.
 
+mod knock;
+
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use mgmt_consensus::PeerId;
 use mgmt_consensus::authority::token::Token;
 use mgmt_consensus::authority::{Certificate, KeyPair};
 use mgmt_store::record::Versions;
+
+pub use knock::Knock;
 
 use super::messages::join::{Ask, Kind, MemberAt, Renewal, Reply, Wish};
 use super::messages::{self, HexBytes, HexText, printable};
@@ -26,19 +29,6 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Addresses that others may send this host to.
 const ELSEWHERE_MAX: usize = 64;
-
-/// The way to strangers.
-pub trait Knock: Send + Sync {
-    /// Says one thing to whoever is at this address, if he shows the authority with this key hash, and gives what he
-    /// answers; or why there is no answer, in words.
-    fn knock(
-        &self,
-        to: SocketAddr,
-        authority: [u8; 32],
-        say: impl FnOnce(&[u8; 32]) -> Bytes + Send,
-        limit: Duration,
-    ) -> impl Future<Output = Result<Bytes, String>> + Send;
-}
 
 /// Who wants to be let in.
 #[derive(Debug)]

@@ -75,6 +75,10 @@ impl Keyring {
         let foreign = |error: &dyn std::fmt::Display| KeepError::Foreign(error.to_string());
         let first = authorities.first().cloned().ok_or_else(|| foreign(&"there is none"))?;
         self.check(&authorities)?;
+        let believed = self.papers().authorities;
+        if !authorities.iter().any(|one| believed.contains(one)) {
+            return Err(foreign(&"none of these was believed here before"));
+        }
         let authority = Authority::from_parts(first, key).map_err(|error| foreign(&error))?;
         // Whom to believe goes first: a key without its certificate could not be used.
         self.place.save(Part::Authorities, &pem_of_certificates(&authorities))?;

@@ -4,6 +4,7 @@
 //! JSON, `{"v":1,"FAMILY":{..}}`, bounded. A newer version may add fields, which an older one passes over, and kinds of
 //! messages, which an older one refuses in words. Whoever sends one may be anybody.
 
+pub mod found;
 pub mod hand;
 mod hex;
 pub mod join;

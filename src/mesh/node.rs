@@ -26,8 +26,11 @@ use mgmt_store::record::Versions;
 use mgmt_store::{HostName, Role, Shared, StoreMachine, Watches};
 use tokio::task::JoinSet;
 
+use super::bootstrap::{self, Founders};
 use super::door;
+use super::handover::{Bell, Steward};
 use super::keyring::Keyring;
+use super::messages::found::Who;
 use super::papers::{Papers, PapersError};
 use super::place::Place;
 use super::porter::{self, Porter};
@@ -67,6 +70,8 @@ pub struct Setup {
     pub clock: Clock,
     /// The socket.
     pub endpoint: Endpoint,
+    /// What it was given to found a mesh together with others, if it was.
+    pub founders: Option<Founders>,
     /// Where this host stands, from the largest place to the smallest.
     pub zone: Vec<Arc<str>>,
     /// It runs to an end: never a master, and its id goes with it.
@@ -147,7 +152,8 @@ impl Node {
         let badge = papers.badge()?;
         let (transfers, wanted) = tokio::sync::mpsc::channel(1);
         let me = (badge.peer, badge.role);
-        let surroundings = Surroundings::new(setup.shared.clone(), me, Policy::LAN, setup.clock, transfers);
+        let (bell, rung) = Bell::new();
+        let surroundings = Surroundings::new(setup.shared.clone(), me, Policy::LAN, setup.clock, transfers, bell);
         let surroundings = Arc::new(surroundings);
         let book = Arc::new(Book::new(badge.cluster, listed, surroundings.clone()));
         let credentials = papers.credentials();
@@ -182,6 +188,9 @@ impl Node {
             setup,
         });
         node.begin(&papers, desk, wanted);
+        let steward = Steward::new(node.replica.clone(), node.client.clone(), node.keyring.clone());
+        node.spawn(steward.clone().watch());
+        node.spawn(steward.work(rung));
         Ok(node)
     }
 
@@ -204,7 +213,16 @@ impl Node {
         };
         let world = Arc::new(door::World(self.replica.clone()));
         let porter = Porter::new(who, self.client.clone(), self.shared.clone(), self.keyring.clone(), world);
-        self.spawn(door::serve(endpoint.visits(), Arc::new(porter)));
+        let founded = self.setup.founders.clone().map(|founders| {
+            let (cluster, place) = (self.identity.cluster, self.setup.place.clone());
+            Arc::new(door::Founded { founders, cluster, place, listen })
+        });
+        self.spawn(door::serve(endpoint.visits(), Arc::new(porter), founded.clone()));
+        if let Some(founded) = founded {
+            let me = Who::new(self.identity.peer, &self.identity.host);
+            let founders = founded.founders.clone();
+            self.spawn(bootstrap::greet(endpoint, founders, me, listen, move || founded.mesh()));
+        }
         self.spawn(transfer(self.replica.clone(), wanted));
     }
 
@@ -286,7 +304,7 @@ impl Node {
 
     /// How everybody is, as the leader sees it; `None` if there is nobody who knows.
     pub async fn look(&self) -> Option<Vec<Seen>> {
-        match self.tell(&Telling::Look).await {
+        match self.tell(&Telling::Look {}).await {
             Told::Seen(seen) => Some(seen),
             Told::Yes | Told::No(_) => None,
         }

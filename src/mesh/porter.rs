@@ -24,13 +24,14 @@ use mgmt_store::replicated::Read;
 use mgmt_store::{Body, CallError, Client, HostName, Refusal, Revision, Role, Shared};
 
 use self::attempts::Attempts;
+pub(super) use self::judge::registered;
 pub use self::judge::{Verdict, judge, judge_renewal};
 use super::keyring::Keyring;
 use super::messages::join::{ADDRESSES_MAX, Ask, Kind, MEMBERS_MAX, MemberAt, Papers, Reply, Signed, Who, Wish};
 use super::messages::{HexText, MESSAGE_BYTES_MAX};
 
 /// How long each step may take: longer than it takes to elect a leader, and with all of them shorter than a visit.
-const LIMIT: Duration = Duration::from_secs(3);
+const LIMIT: Duration = Duration::from_secs(2);
 /// Tokens that were used here and whose peers are not in the registry yet.
 const USED_MAX: usize = 256;
 

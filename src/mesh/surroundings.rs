@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
-use mgmt_consensus::appoint::Roster;
+use mgmt_consensus::appoint::{Prepared, Roster};
 use mgmt_consensus::authority::Role;
+use mgmt_consensus::clerk::Handed;
 use mgmt_consensus::masters::{Census, Policy, Profile, Step, may_leave};
 use mgmt_consensus::replica::ChangeError;
 use mgmt_consensus::types::{Member, RaftId};
@@ -15,6 +16,8 @@ use mgmt_consensus::{Incarnation, PeerId};
 use mgmt_engine::Clock;
 use mgmt_store::{HostName, Keyspace, Shared, desk};
 use serde::{Deserialize, Serialize};
+
+use super::handover::Bell;
 
 /// What members tell a leader, at most.
 const TOLD_BYTES_MAX: usize = 4096;
@@ -40,7 +43,7 @@ pub enum Telling {
         to: Option<String>,
     },
     /// How is everybody, as the leader sees it?
-    Look,
+    Look {},
 }
 
 /// How a member is, as the leader sees it.
@@ -109,6 +112,8 @@ pub struct Surroundings {
     clock: Clock,
     known: Mutex<Known>,
     transfers: tokio::sync::mpsc::Sender<Transfer>,
+    /// To who looks after the authority.
+    steward: Bell,
 }
 
 #[derive(Default)]
@@ -129,9 +134,10 @@ impl Surroundings {
         policy: Policy,
         clock: Clock,
         transfers: tokio::sync::mpsc::Sender<Transfer>,
+        steward: Bell,
     ) -> Self {
         let known = Known { roles: BTreeMap::from([(me, role)]), ..Known::default() };
-        Self { shared, me, policy, clock, known: Mutex::new(known), transfers }
+        Self { shared, me, policy, clock, known: Mutex::new(known), transfers, steward }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -189,7 +195,7 @@ impl Surroundings {
                 }
             }
             Telling::Transfer { to } => self.transfer(from, to.as_deref()),
-            Telling::Look => self.seen(),
+            Telling::Look {} => self.seen(),
         }
     }
 
@@ -249,6 +255,10 @@ impl desk::Surroundings for Surroundings {
         };
         serde_json::to_vec(&told).map_or_else(|_| Bytes::new(), Bytes::from)
     }
+
+    fn handed<'a>(&'a self, from: &'a Member, message: &'a [u8]) -> Handed<'a> {
+        Box::pin(self.steward.handed(from, message))
+    }
 }
 
 impl Roster for Surroundings {
@@ -280,6 +290,10 @@ impl Roster for Surroundings {
 
     fn ideal(&self) -> usize {
         usize::from(self.shared.read(Keyspace::ideal_size))
+    }
+
+    fn prepare(&self, newcomers: Vec<(RaftId, Member)>) -> Prepared<'_> {
+        Box::pin(self.steward.prepare(newcomers))
     }
 
     fn looked(&self, census: &Census, step: Option<&Step>) {
@@ -322,5 +336,21 @@ impl Told {
     pub fn decode(answer: &[u8]) -> Self {
         serde_json::from_slice(answer)
             .unwrap_or_else(|_| Self::No("the leader does not understand the question".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_told_is_an_object() {
+        let health = Telling::Health(Health::default());
+        let host = "a".to_owned();
+        for telling in [health, Telling::MayLeave { host }, Telling::Transfer { to: None }, Telling::Look {}] {
+            let text = telling.encode();
+            assert_eq!(text.first(), Some(&b'{'), "{text:?}");
+            assert_eq!(serde_json::from_slice::<Telling>(&text).unwrap(), telling);
+        }
     }
 }

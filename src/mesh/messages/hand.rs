@@ -22,21 +22,25 @@ pub enum Hand {
         /// The key.
         public_key: HexBytes<32>,
     },
-    /// Who is believed?
-    Authorities,
-    /// The cluster gets another authority: from the leader to the other masters, as [`Hand::Authority`] later to all
-    /// who become masters. What was believed stays believed until nobody needs it.
-    Rotate,
+    /// Give me the authority's key: from one master to another.
+    Fetch,
 }
 
 /// What is answered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Handed {
     /// It is here, and survives a power cut.
     Kept,
     /// A certificate, and whom to believe.
     Papers(Papers),
+    /// The key of the authority, as in [`Hand::Authority`].
+    Authority {
+        /// Whom to believe, the one whose key this is first.
+        authorities: Vec<HexText>,
+        /// The key, as PKCS#8.
+        key: HexText,
+    },
     /// No.
     Refused {
         /// In words.
@@ -51,9 +55,19 @@ impl std::fmt::Debug for Hand {
         f.write_str(match self {
             Self::Authority { .. } => "Authority",
             Self::Renew { .. } => "Renew",
-            Self::Authorities => "Authorities",
-            Self::Rotate => "Rotate",
+            Self::Fetch => "Fetch",
         })
+    }
+}
+
+impl std::fmt::Debug for Handed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Kept => f.write_str("Kept"),
+            Self::Papers(_) => f.write_str("Papers"),
+            Self::Authority { .. } => f.write_str("Authority"),
+            Self::Refused { why, kind } => write!(f, "Refused({kind:?}, {why:?})"),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Whether somebody is let in: from what he says and what the store has. No clock, no disk, no network.
 
-use mgmt_consensus::ClusterId;
 use mgmt_consensus::authority::{Badge, Certificate, DAY_S, GRACE_DAYS, key_hash};
+use mgmt_consensus::{ClusterId, PeerId};
 use mgmt_store::outcome::{Clash, Quota};
 use mgmt_store::{CallError, HostName, Keyspace, Refusal, Role};
 
@@ -78,7 +78,7 @@ fn decide(
     }
     // From here on he has the secret, and may know more.
     let there = store.peer(&host);
-    let peer = mgmt_consensus::PeerId::from(wish.peer);
+    let peer = PeerId::from(wish.peer);
     if let Some(known) = there.as_ref().filter(|known| known.peer == peer) {
         if known.key_hash == key_hash(&wish.public_key.0) {
             return Ok(Verdict::Known { host, role: known.role });
@@ -140,19 +140,24 @@ pub fn judge_renewal(
         let why = format!("the certificate ended more than {GRACE_DAYS} days ago: join again with a token");
         return Err((Kind::Expired, why));
     }
-    registered(store, &badge, certificate.key_hash())
+    let registered = registered(store, (cluster, badge.peer, &badge.host), certificate.public_key())?;
+    // The registry may let him do less than before, and never more than was said when he came in.
+    Ok(Badge { role: badge.role.min(registered.role), ..registered })
 }
 
-/// What the registry says of a member that shows this badge and has this key.
+/// What the registry says of a member that has this key.
 ///
 /// # Errors
 /// When it knows him not, or not so.
-pub(in crate::mesh) fn registered(store: &Keyspace, badge: &Badge, key_hash: [u8; 32]) -> Result<Badge, No> {
-    let host = HostName::parse(&badge.host).map_err(|error| (Kind::Malformed, error.to_string()))?;
-    let known = store.peer(&host).filter(|known| known.peer == badge.peer && known.key_hash == key_hash);
+pub(in crate::mesh) fn registered(
+    store: &Keyspace,
+    (cluster, peer, host): (ClusterId, PeerId, &str),
+    public_key: &[u8; 32],
+) -> Result<Badge, No> {
+    let host = HostName::parse(host).map_err(|error| (Kind::Malformed, error.to_string()))?;
+    let known = store.peer(&host).filter(|known| known.peer == peer && known.key_hash == key_hash(public_key));
     match known {
-        // The registry may let him do less than before, and never more than was said when he came in.
-        Some(known) => Ok(Badge { role: badge.role.min(known.role), ..badge.clone() }),
+        Some(known) => Ok(Badge { cluster, peer, host: host.to_string(), role: known.role }),
         None => {
             let why = format!("{host} is no member any more, or another peer has its name: join again with a token");
             Err((Kind::Unknown, why))

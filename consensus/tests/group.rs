@@ -288,7 +288,7 @@ async fn back(world: &mut World, numbers: &[usize]) -> Duration {
 
 #[test]
 fn after_a_restart_of_all_nobody_waits_until_his_patience_ends() {
-    for seed in 0..5 {
+    for seed in 0..3 {
         SimRuntime::with_seed(seed).block_on(async {
             let mut world = three().await;
             world.put(1, "x").await.unwrap();
@@ -332,7 +332,7 @@ async fn recovered(world: &mut World, survivor: usize, cluster: ClusterId) -> u6
 #[test]
 fn one_survivor_of_three_is_enough_to_begin_anew() {
     const NEW: ClusterId = ClusterId(8);
-    for (seed, writes) in [(1, 5), (2, 49), (3, 60), (4, 130), (5, 200)] {
+    for (seed, writes) in [(1, 5), (2, 60), (3, 130)] {
         SimRuntime::with_seed(seed).block_on(async {
             let mut world = three().await;
             for _ in 0..writes {
@@ -380,7 +380,7 @@ fn nothing_is_made_of_a_disk_that_is_nobodys() {
 
 #[test]
 fn a_disk_that_went_back_in_time_makes_somebody_new_and_harms_nobody() {
-    for seed in 1..5 {
+    for seed in 1..3 {
         SimRuntime::with_seed(seed).block_on(async {
             let mut world = three().await;
             world.put(0, "x").await.unwrap();

@@ -13,8 +13,8 @@ use mgmt_consensus::appoint::appoint;
 use mgmt_consensus::disk::files::Files;
 use mgmt_consensus::ground::{Native, chance};
 use mgmt_consensus::identity::Identity;
-use mgmt_consensus::log_store::Options;
 use mgmt_consensus::log_store::index::tree::Tree;
+use mgmt_consensus::log_store::{Options, Room};
 use mgmt_consensus::masters::Policy;
 use mgmt_consensus::peer::{ComeError, Otherwise, Peer};
 use mgmt_consensus::quic::{Endpoint, Quic};
@@ -311,7 +311,10 @@ impl Node {
     }
 
     async fn tell_health(&self, gone: bool) {
+        let disk = self.replica.health();
         let health = Health {
+            disk_low: disk.room.is_some_and(|room| room < Room::Plenty),
+            sync_p99_ms: disk.sync_p99_ms,
             uptime_ms: self.replica.now_ms(),
             transient: self.setup.transient,
             draining: self.draining.load(Ordering::Relaxed),

@@ -13,8 +13,8 @@ use mgmt_consensus::appoint::appoint;
 use mgmt_consensus::disk::files::Files;
 use mgmt_consensus::ground::{Native, chance};
 use mgmt_consensus::identity::Identity;
-use mgmt_consensus::log_store::Options;
 use mgmt_consensus::log_store::index::tree::Tree;
+use mgmt_consensus::log_store::{Options, Room};
 use mgmt_consensus::masters::Policy;
 use mgmt_consensus::peer::{ComeError, Otherwise, Peer};
 use mgmt_consensus::quic::{Endpoint, Quic};
@@ -26,9 +26,11 @@ use mgmt_store::record::Versions;
 use mgmt_store::{HostName, Role, Shared, StoreMachine, Watches};
 use tokio::task::JoinSet;
 
+use super::bootstrap::{self, Founders};
 use super::door;
 use super::handover::{Bell, Steward};
 use super::keyring::Keyring;
+use super::messages::found::Who;
 use super::papers::{Papers, PapersError};
 use super::place::Place;
 use super::porter::{self, Porter};
@@ -68,6 +70,8 @@ pub struct Setup {
     pub clock: Clock,
     /// The socket.
     pub endpoint: Endpoint,
+    /// What it was given to found a mesh together with others, if it was.
+    pub founders: Option<Founders>,
     /// Where this host stands, from the largest place to the smallest.
     pub zone: Vec<Arc<str>>,
     /// It runs to an end: never a master, and its id goes with it.
@@ -212,7 +216,16 @@ impl Node {
         };
         let world = Arc::new(door::World(self.replica.clone()));
         let porter = Porter::new(who, self.client.clone(), self.shared.clone(), self.keyring.clone(), world);
-        self.spawn(door::serve(endpoint.visits(), Arc::new(porter)));
+        let founded = self.setup.founders.clone().map(|founders| {
+            let (cluster, place) = (self.identity.cluster, self.setup.place.clone());
+            Arc::new(door::Founded { founders, cluster, place, listen })
+        });
+        self.spawn(door::serve(endpoint.visits(), Arc::new(porter), founded.clone()));
+        if let Some(founded) = founded {
+            let me = Who::new(self.identity.peer, &self.identity.host);
+            let founders = founded.founders.clone();
+            self.spawn(bootstrap::greet(endpoint, founders, me, listen, move || founded.mesh()));
+        }
         self.spawn(transfer(self.replica.clone(), wanted));
     }
 
@@ -308,7 +321,10 @@ impl Node {
     }
 
     async fn tell_health(&self, gone: bool) {
+        let disk = self.replica.health();
         let health = Health {
+            disk_low: disk.room.is_some_and(|room| room < Room::Plenty),
+            sync_p99_ms: disk.sync_p99_ms,
             uptime_ms: self.replica.now_ms(),
             transient: self.setup.transient,
             draining: self.draining.load(Ordering::Relaxed),

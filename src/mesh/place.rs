@@ -31,6 +31,8 @@ pub enum Part {
     Port,
     /// What the tokens are made from by which others see that this host was started again.
     ResetSecret,
+    /// What this host has promised while it founds together with others.
+    Promise,
 }
 
 impl Part {
@@ -44,6 +46,7 @@ impl Part {
             Self::HouseToken => "house-token",
             Self::Port => "port",
             Self::ResetSecret => "reset-secret",
+            Self::Promise => "promise.json",
         }
     }
 }

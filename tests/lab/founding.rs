@@ -86,7 +86,9 @@ fn five_empty_hosts_found_one_mesh_whatever_the_network_does() {
         };
         let recipes: Vec<_> = (1..=HOSTS).map(recipe).collect();
         let mut peers = Peers::default();
-        recipes.iter().for_each(|recipe| drop(peers.start(recipe.clone()).host()));
+        for recipe in &recipes {
+            peers.start(recipe.clone());
+        }
         for _ in 0..2 + chance.below(5) {
             trouble(&field, &mut peers, &mut chance);
             let found: BTreeSet<_> = clusters(&recipes).into_iter().flatten().collect();

@@ -33,6 +33,7 @@ use super::papers::{Papers, PapersError};
 use super::place::Place;
 use super::porter::{self, Porter};
 use super::registrar::{self, Book, Listed, Own};
+use super::renewal;
 use super::surroundings::{Health, Seen, Surroundings, Telling, Told, Transfer};
 
 /// This host's part of the group.
@@ -184,7 +185,10 @@ impl Node {
             setup,
         });
         node.begin(&papers, desk, wanted);
-        let steward = Steward::new(node.replica.clone(), node.client.clone(), node.keyring.clone());
+        let steward =
+            Steward::new(node.replica.clone(), node.client.clone(), node.shared.clone(), node.keyring.clone());
+        let here = node.here(steward.clone());
+        node.spawn(async move { renewal::keep(&here).await });
         node.spawn(steward.clone().watch());
         node.spawn(steward.work(rung));
         Ok(node)
@@ -211,6 +215,17 @@ impl Node {
         let porter = Porter::new(who, self.client.clone(), self.shared.clone(), self.keyring.clone(), world);
         self.spawn(door::serve(endpoint.visits(), Arc::new(porter)));
         self.spawn(transfer(self.replica.clone(), wanted));
+    }
+
+    fn here(&self, steward: Steward) -> renewal::Here {
+        renewal::Here {
+            replica: self.replica.clone(),
+            steward,
+            keyring: self.keyring.clone(),
+            book: self.book.clone(),
+            quic: self.quic.clone(),
+            endpoint: self.setup.endpoint.clone(),
+        }
     }
 
     /// Runs something for as long as this life.

@@ -7,6 +7,8 @@
 
 mod judge;
 mod rotation;
+
+pub use rotation::rotate;
 #[cfg(test)]
 mod tests;
 
@@ -262,7 +264,11 @@ impl Steward {
     async fn fetch(&self) {
         let standing = self.replica.standing();
         let others: Vec<RaftId> = standing.voters().into_iter().flatten().filter(|id| *id != standing.id).collect();
-        for id in others {
+        self.fetch_from(&others).await;
+    }
+
+    async fn fetch_from(&self, others: &[RaftId]) {
+        for id in others.iter().copied() {
             let Ok(message) = Hand::Fetch.write() else { return };
             let Ok(answer) = self.replica.hand(id, message, HAND).await else { continue };
             if let Ok(Handed::Authority { authorities, key }) = Handed::read(&answer) {

@@ -27,14 +27,14 @@ use mgmt_store::{HostName, Role, Shared, StoreMachine, Watches};
 use tokio::task::JoinSet;
 
 use super::door;
-use super::handover::{Bell, Steward};
+use super::handover::{self, Bell, Steward};
 use super::keyring::Keyring;
 use super::papers::{Papers, PapersError};
 use super::place::Place;
 use super::porter::{self, Porter};
 use super::registrar::{self, Book, Listed, Own};
 use super::renewal;
-use super::surroundings::{Health, Seen, Surroundings, Telling, Told, Transfer};
+use super::surroundings::{Health, Seen, Surroundings, Telling, Told, Transfer, hex};
 
 /// This host's part of the group.
 pub type Replica = mgmt_consensus::Replica<Native, StoreMachine>;
@@ -189,6 +189,7 @@ impl Node {
             Steward::new(node.replica.clone(), node.client.clone(), node.shared.clone(), node.keyring.clone());
         let here = node.here(steward.clone());
         node.spawn(async move { renewal::keep(&here).await });
+        node.spawn(steward.clone().settle(node.surroundings.clone()));
         node.spawn(steward.clone().watch());
         node.spawn(steward.work(rung));
         Ok(node)
@@ -225,6 +226,7 @@ impl Node {
             book: self.book.clone(),
             quic: self.quic.clone(),
             endpoint: self.setup.endpoint.clone(),
+            shown: Mutex::new(self.keyring.papers()),
         }
     }
 
@@ -304,6 +306,14 @@ impl Node {
         }
     }
 
+    /// Has whoever leads make another authority.
+    ///
+    /// # Errors
+    /// In words, why there is none.
+    pub async fn rotate(&self) -> Result<(), String> {
+        handover::rotate(&self.replica).await
+    }
+
     /// How everybody is, as the leader sees it; `None` if there is nobody who knows.
     pub async fn look(&self) -> Option<Vec<Seen>> {
         match self.tell(&Telling::Look {}).await {
@@ -318,6 +328,7 @@ impl Node {
             transient: self.setup.transient,
             draining: self.draining.load(Ordering::Relaxed),
             gone,
+            signer: self.keyring.signer().map(|hash| hex(&hash)).unwrap_or_default(),
             ..Health::default()
         };
         if let Told::No(why) = self.tell(&Telling::Health(health)).await {

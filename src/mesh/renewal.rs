@@ -9,7 +9,7 @@ mod tests;
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mgmt_consensus::authority::{Certificate, DAY_S, RENEW_AFTER_DAYS, SKEW_S};
@@ -22,6 +22,7 @@ use super::keyring::Keyring;
 use super::messages::HexBytes;
 use super::messages::hand::{Hand, Handed};
 use super::node::Replica;
+use super::papers::Papers;
 use super::registrar::Book;
 use super::surroundings::unix_ms;
 
@@ -115,6 +116,8 @@ pub struct Here {
     pub quic: Quic,
     /// The way to others without a certificate that counts.
     pub endpoint: Endpoint,
+    /// What others are shown.
+    pub shown: Mutex<Papers>,
 }
 
 impl Here {
@@ -164,8 +167,14 @@ impl Here {
 
     /// From now on others are shown what the keyring has.
     fn show(&self) {
-        if let Err(error) = self.quic.renew(self.keyring.papers().credentials()) {
-            tracing::error!(%error, "mesh: others are still shown this host's former certificate");
+        let papers = self.keyring.papers();
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if (&shown.certificate, &shown.authorities) == (&papers.certificate, &papers.authorities) {
+            return;
+        }
+        match self.quic.renew(papers.credentials()) {
+            Ok(()) => *shown = papers,
+            Err(error) => tracing::error!(%error, "mesh: others are still shown this host's former certificate"),
         }
     }
 }
@@ -185,23 +194,22 @@ impl World for Here {
     }
 
     async fn believe(&self) {
-        let sent = match self.ask(&Hand::Authorities).await {
-            Ok(Handed::Authorities { authorities }) => joining::authorities(&authorities),
-            _ => return,
-        };
-        let keyring = self.keyring.clone();
-        let believed = match sent {
-            Ok(sent) => super::handover::aside(move || keyring.believe(sent)).await,
-            Err(why) => Err(why),
-        };
-        match believed {
-            Ok(true) => {
-                tracing::info!("mesh: the authorities that are believed have changed");
-                self.show();
+        // Masters go along with the leader, key and all: see `handover`.
+        if self.keyring.authority().is_none()
+            && let Ok(Handed::Authorities { authorities }) = self.ask(&Hand::Authorities).await
+        {
+            let keyring = self.keyring.clone();
+            let believed = match joining::authorities(&authorities) {
+                Ok(sent) => super::handover::aside(move || keyring.believe(sent)).await,
+                Err(why) => Err(why),
+            };
+            match believed {
+                Ok(true) => tracing::info!("mesh: the authorities that are believed have changed"),
+                Ok(false) => {}
+                Err(why) => tracing::warn!("mesh: the authorities that a master has named are not believed: {why}"),
             }
-            Ok(false) => {}
-            Err(why) => tracing::warn!("mesh: the authorities that a master has named are not believed: {why}"),
         }
+        self.show();
     }
 
     async fn renew(&self) -> Result<(), String> {

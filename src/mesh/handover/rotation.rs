@@ -5,6 +5,10 @@
 //! believe within a minute and renew their certificates within a few more. The former authority is dropped when all
 //! hosts of the registry have a certificate of the new one; a host that does not come back is removed first.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use mgmt_consensus::PeerId;
 use mgmt_consensus::authority::{Authority, Certificate};
 use mgmt_consensus::types::{Member, RaftId};
 use mgmt_store::replicated::Read;
@@ -12,7 +16,15 @@ use mgmt_store::{HostName, Role};
 use tokio::task::JoinSet;
 
 use super::{HAND, LATEST, Steward, aside, hand_over, kept};
-use crate::mesh::surroundings::unix_ms;
+use crate::mesh::joining::authorities;
+use crate::mesh::messages::hand::{Hand, Handed};
+use crate::mesh::node::Replica;
+use crate::mesh::surroundings::{Surroundings, unix_ms};
+
+/// Between two looks at whether a change is finished.
+const LOOK: Duration = Duration::from_secs(10);
+/// How long it may take to give another authority to all masters, and to take it back.
+const ROTATE: Duration = Duration::from_secs(20);
 
 impl Steward {
     /// Makes another authority, for an admin.
@@ -42,7 +54,14 @@ impl Steward {
         };
         let (next, bridge) = make().map_err(|error| error.to_string())?;
         let believed = vec![next.certificate().clone(), bridge, former.certificate().clone()];
-        self.spread(next, believed).await?;
+        let before = self.keyring.papers().authorities;
+        if let Err(why) = self.spread(next, believed).await {
+            // Those who have it already are to sign as before. Who cannot be told hears it when he asks who signs.
+            if let Err(error) = self.spread(former, before).await {
+                tracing::warn!("mesh: {error}");
+            }
+            return Err(why);
+        }
         tracing::info!(
             "mesh: there is another authority; certificates are renewed, and the former one is dropped then"
         );
@@ -72,16 +91,38 @@ impl Steward {
         aside(move || keyring.keep(believed, key)).await
     }
 
-    /// Drops former authorities that nobody needs any more: on the leader. `settled`: whether a host has a certificate of
-    /// the authority with this key hash.
-    pub(super) async fn drop_former(&self, settled: impl Fn(&str, &[u8; 32]) -> bool) {
-        let (Some(authority), Some(_)) = (self.keyring.authority(), self.replica.leads()) else { return };
+    /// Finishes what was begun, for as long as it is polled: drops former authorities on the leader once nobody needs
+    /// them, and on other masters goes along with the leader.
+    pub async fn settle(self, surroundings: Arc<Surroundings>) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if self.replica.leads().is_some() {
+                self.drop_former(&surroundings).await;
+            } else if self.keyring.authority().is_some() {
+                self.follow().await;
+            }
+        }
+    }
+
+    /// A master that was away, or was left behind by a change that was not carried out, signs as the leader does.
+    async fn follow(&self) {
+        let Some(leader) = self.replica.standing().leader else { return };
+        let Ok(message) = Hand::Authorities.write() else { return };
+        let Ok(answer) = self.replica.hand(leader, message, HAND).await else { return };
+        let Ok(Handed::Authorities { authorities: theirs }) = Handed::read(&answer) else { return };
+        if authorities(&theirs).is_ok_and(|theirs| theirs != self.keyring.papers().authorities) {
+            self.fetch_from(&[leader]).await;
+        }
+    }
+
+    async fn drop_former(&self, surroundings: &Surroundings) {
+        let Some(authority) = self.keyring.authority() else { return };
         if self.keyring.papers().authorities.len() < 2 {
             return;
         }
         let newest = authority.certificate().key_hash();
-        let hosts: Vec<HostName> = self.shared.read(|store| store.peers().map(|(host, _)| host).collect());
-        if hosts.is_empty() || !hosts.iter().all(|host| settled(host.as_str(), &newest)) {
+        let peers: Vec<PeerId> = self.shared.read(|store| store.peers().map(|(_, known)| known.peer).collect());
+        if peers.is_empty() || !peers.iter().all(|peer| surroundings.is_signed_by(*peer, &newest)) {
             return;
         }
         let only = vec![authority.certificate().clone()];
@@ -90,4 +131,15 @@ impl Steward {
             Err(why) => tracing::debug!(why, "the former authority stays for now"),
         }
     }
+}
+
+/// Has whoever leads make another authority.
+///
+/// # Errors
+/// In words, why there is none.
+pub async fn rotate(replica: &Replica) -> Result<(), String> {
+    let leader = replica.standing().leader.ok_or("there is no leader just now")?;
+    let message = Hand::Rotate.write().map_err(|error| error.to_string())?;
+    let answer = replica.hand(leader, message, ROTATE).await.map_err(|error| error.to_string())?;
+    kept(&answer)
 }

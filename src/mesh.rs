@@ -281,8 +281,9 @@ impl Mesh {
 
     /// What all lives of this process have in common.
     fn setup(&self, place: Place, endpoint: Endpoint) -> Setup {
-        let Settings { state, host, clock, zone, transient, .. } = self.settings().clone();
-        Setup { state, place, host, clock, endpoint, zone, transient, shared: self.0.shared.clone() }
+        let Settings { state, host, clock, zone, transient, flags, .. } = self.settings().clone();
+        let founders = flags.founders();
+        Setup { state, place, host, clock, endpoint, founders, zone, transient, shared: self.0.shared.clone() }
     }
 }
 
@@ -313,6 +314,7 @@ impl Settings {
             // Another prefix than ours is of no concern if it cannot be read.
             _ => Vec::new(),
         };
-        Ok(Facts { flags: self.flags.clone(), graph: self.graph, before, promised: None, scene, elsewhere })
+        let promised = bootstrap::promised(&Place::open(&self.state)?)?;
+        Ok(Facts { flags: self.flags.clone(), graph: self.graph, before, promised, scene, elsewhere })
     }
 }

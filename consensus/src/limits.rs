@@ -91,9 +91,9 @@ pub const INITIAL_WINDOW_BYTES: u64 = 128 << 10;
 /// The buffers of the socket, in the kernel, if it grants them.
 pub const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 /// Bytes of one peer on one lane that wait to be accepted. More are not read, so that he waits.
-pub const WAITING_BYTES_MAX: usize = 8 << 20;
+pub const WAITING_BYTES_MAX: usize = 4 << 20;
 /// Bytes of all peers on one lane that wait to be accepted. More are lost like on a network.
-pub const INBOX_BYTES_MAX: usize = 64 << 20;
+pub const INBOX_BYTES_MAX: usize = 32 << 20;
 /// Bytes of answers that wait for one peer on one lane to read them. More are lost: he does not read.
 pub const ANSWERS_BYTES_MAX: usize = 16 << 20;
 /// Bytes handed to a stream at once.

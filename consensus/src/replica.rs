@@ -64,6 +64,8 @@ struct Inner<G: Ground, M: Machine> {
     incoming: tokio::sync::Mutex<Option<inbox::Receiving<G>>>,
     /// One change of the membership at a time is begun here.
     changing: tokio::sync::Mutex<()>,
+    /// Who holds a reservation now, and until when, by [`Replica::now_ms`].
+    turn: Mutex<Option<(crate::identity::Incarnation, u64)>>,
     started: <Runtime<G> as AsyncRuntime>::Instant,
     commands: Arc<AtomicU64>,
     stopping: AtomicBool,
@@ -153,6 +155,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
             settings,
             incoming: tokio::sync::Mutex::new(None),
             changing: tokio::sync::Mutex::new(()),
+            turn: Mutex::new(None),
             started: <Runtime<G> as AsyncRuntime>::Instant::now(),
             commands,
             stopping: AtomicBool::new(false),

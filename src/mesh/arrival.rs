@@ -16,6 +16,7 @@ use mgmt_consensus::{ClusterId, PeerId, identity};
 use mgmt_store::record::Peer;
 use mgmt_store::{Body, Revision, Role};
 
+use super::bootstrap::{self, Bootstrap, Founders, Ledger, Settled};
 use super::joining::{self, Applicant, JoinError};
 use super::keyring::Keyring;
 use super::node::{Node, Setup, VERSIONS};
@@ -50,8 +51,13 @@ pub(super) async fn arrive(mesh: &Mesh) -> Result<Arrived, Attempt> {
     let start = plan(&facts);
     let listen = settings.listen_at(&place, &start).map_err(|e| again("remember where to listen", e))?;
     let endpoint = bind(&place, listen)?;
-    let arrived = Arrival { mesh, setup: mesh.setup(place, endpoint.clone()) }.by(start).await;
-    if arrived.is_err() {
+    let arrived = Arrival { mesh, setup: mesh.setup(place.clone(), endpoint.clone()) }.by(start).await;
+    if arrived.is_ok() {
+        // A promise binds until there is a mesh, and this host is in one.
+        if let Err(error) = bootstrap::forget(&place) {
+            tracing::warn!("mesh: what was promised to found this mesh is not forgotten: {error}");
+        }
+    } else {
         // The next attempt may want the same port.
         endpoint.close().await;
     }
@@ -87,7 +93,7 @@ impl super::Settings {
         };
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let seeds = match start {
-            Start::JoinSeeds { seeds, .. } | Start::Bootstrap { seeds, .. } => seeds,
+            Start::JoinSeeds { seeds, .. } | Start::Bootstrap(Founders { seeds, .. }) => seeds,
             Start::Resume => {
                 let last = last_listened(place);
                 // On loopback any port does, because it is announced to those who are beside.
@@ -116,7 +122,7 @@ impl Arrival<'_> {
             Start::Found | Start::Wait { .. } => self.meet().await,
             Start::JoinLocal(other) => self.join_beside(&other).await,
             Start::JoinSeeds { seeds, token } => self.join_seeds(&seeds, &token).await,
-            Start::Bootstrap { .. } => Err(Attempt::Never("founding together is not built yet".to_owned())),
+            Start::Bootstrap(founders) => self.together(&founders).await,
         }
     }
 
@@ -177,6 +183,36 @@ impl Arrival<'_> {
             Met::Join(other) => self.join_beside(&other).await,
             Met::Resume => self.resume().await,
             Met::Refuse(why) => Err(Attempt::Never(why)),
+        }
+    }
+
+    /// Founds a mesh together with others: one of them founds, and the others join it.
+    async fn together(self, founders: &Founders) -> Result<Arrived, Attempt> {
+        let settings = self.mesh.settings();
+        let place = &self.setup.place;
+        let ledger = Ledger::open(place, &founders.secret).await.map_err(|e| again("take part in founding", e))?;
+        let mut visits = self.setup.endpoint.visits();
+        let bootstrap = Bootstrap {
+            host: settings.host.as_str(),
+            founders,
+            ledger,
+            network: self.setup.endpoint.clone(),
+            visitors: &mut visits,
+            resolver: Resolver::new(),
+            clock: settings.clock,
+        };
+        let settled = bootstrap.settle(|why| self.mesh.say(Stage::Coming(why.to_owned()))).await;
+        // Those who came meanwhile are answered by the member that this host becomes.
+        self.setup.endpoint.take_back(visits);
+        match settled.map_err(|e| again("take part in founding", e))? {
+            Settled::Found => {
+                let local = Local::open(&settings.prefix).map_err(|e| again("look for others on this machine", e))?;
+                self.found(Some(local)).await
+            }
+            Settled::Join(mesh) => {
+                let token: Token = mesh.token.unwrap_or_default().parse().map_err(|e| again("join", e))?;
+                self.join(&mesh.addresses, &token, true).await
+            }
         }
     }
 

@@ -5,13 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mgmt_consensus::PeerId;
 use mgmt_consensus::quic::{Endpoint, Errand, Pin, Visit, Visits};
+use mgmt_consensus::{ClusterId, PeerId};
 use tokio::task::JoinSet;
 
+use super::bootstrap::{self, Exporter, Founders, Network, Visitor, Visitors};
 use super::joining::Knock;
+use super::messages::HexId;
+use super::messages::found::{self, Mesh as FoundMesh};
+use super::messages::join::{Kind, Reply};
 use super::node::Replica;
+use super::place::{Part, Place};
 use super::porter::{Lodge, Porter};
+use super::registrar;
 use super::surroundings::unix_ms;
 
 /// Visitors that are answered at once.
@@ -49,26 +55,82 @@ impl Lodge for World {
     }
 }
 
+impl Network for Endpoint {
+    async fn visit(
+        &self,
+        at: SocketAddr,
+        say: impl FnOnce(&Exporter) -> Bytes + Send + 'static,
+        limit: Duration,
+    ) -> Result<(Bytes, Exporter), String> {
+        let visited = Endpoint::visit(self, at, Errand::Found, Pin::Anybody, say, limit).await;
+        visited.map(|visited| (visited.answer, visited.exporter)).map_err(|error| error.to_string())
+    }
+}
+
+/// Those who come to a host that is no member yet.
+impl Visitors for Visits {
+    async fn next(&mut self) -> Option<Visitor> {
+        loop {
+            let visit = Visits::next(self).await?;
+            if visit.errand == Errand::Found {
+                let (from, exporter, message) = (visit.from, visit.exporter, visit.message.clone());
+                return Some(Visitor { from, exporter, message, answer: Box::new(|answer| visit.answer(answer)) });
+            }
+            let early = Reply::refused(Kind::TryAgain, "this host is no member yet: it is founding a mesh".to_owned());
+            match early.write() {
+                Ok(answer) => visit.answer(answer),
+                Err(error) => tracing::error!(%error, "a visitor gets no answer"),
+            }
+        }
+    }
+}
+
+/// What a member says to those who found together with it.
+pub struct Founded {
+    /// What they were all given.
+    pub founders: Founders,
+    /// Which mesh it is.
+    pub cluster: ClusterId,
+    /// Where the token lies that lets them in.
+    pub place: Place,
+    /// Where it listens.
+    pub listen: SocketAddr,
+}
+
+impl Founded {
+    /// The mesh, as they are told.
+    pub fn mesh(&self) -> FoundMesh {
+        // Without the token they ask somebody else, or again.
+        let token = self.place.load(Part::HouseToken).ok().flatten().map(|token| token.trim().to_owned());
+        FoundMesh { cluster: HexId(self.cluster.0), token, addresses: registrar::reachable(self.listen, &[]) }
+    }
+}
+
 /// Has visitors answered, for as long as it is polled.
-pub async fn serve(mut visits: Visits, porter: Arc<Porter<Replica>>) {
+pub async fn serve(mut visits: Visits, porter: Arc<Porter<Replica>>, founded: Option<Arc<Founded>>) {
     let mut present = JoinSet::new();
     loop {
         let visit = tokio::select! {
             biased;
             _ = present.join_next(), if !present.is_empty() => continue,
-            visit = visits.next(), if present.len() < VISITORS_MAX => visit,
+            visit = Visits::next(&mut visits), if present.len() < VISITORS_MAX => visit,
         };
         let Some(visit) = visit else { return };
-        let porter = porter.clone();
-        present.spawn(async move { attend(visit, &porter).await });
+        let (porter, founded) = (porter.clone(), founded.clone());
+        present.spawn(async move { attend(visit, &porter, founded.as_deref()).await });
     }
 }
 
-async fn attend(visit: Visit, porter: &Porter<Replica>) {
+async fn attend(visit: Visit, porter: &Porter<Replica>, founded: Option<&Founded>) {
     let answer = match visit.errand {
         Errand::Join => porter.answer(visit.from, &visit.exporter, &visit.message).await,
-        // Whoever founds together with others asks those who have not founded yet.
-        Errand::Found => return,
+        Errand::Found => match founded {
+            Some(it) => {
+                bootstrap::by_member(&it.founders.secret, visit.from, &visit.exporter, &visit.message, it.mesh())
+            }
+            // It was given no secret, so it cannot tell a friend from anybody.
+            None => found::stranger(),
+        },
     };
     visit.answer(answer);
 }

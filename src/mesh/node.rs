@@ -26,9 +26,11 @@ use mgmt_store::record::Versions;
 use mgmt_store::{HostName, Role, Shared, StoreMachine, Watches};
 use tokio::task::JoinSet;
 
+use super::bootstrap::{self, Founders};
 use super::door;
 use super::handover::{self, Bell, Steward};
 use super::keyring::Keyring;
+use super::messages::found::Who;
 use super::papers::{Papers, PapersError};
 use super::place::Place;
 use super::porter::{self, Porter};
@@ -69,6 +71,8 @@ pub struct Setup {
     pub clock: Clock,
     /// The socket.
     pub endpoint: Endpoint,
+    /// What it was given to found a mesh together with others, if it was.
+    pub founders: Option<Founders>,
     /// Where this host stands, from the largest place to the smallest.
     pub zone: Vec<Arc<str>>,
     /// It runs to an end: never a master, and its id goes with it.
@@ -214,7 +218,16 @@ impl Node {
         };
         let world = Arc::new(door::World(self.replica.clone()));
         let porter = Porter::new(who, self.client.clone(), self.shared.clone(), self.keyring.clone(), world);
-        self.spawn(door::serve(endpoint.visits(), Arc::new(porter)));
+        let founded = self.setup.founders.clone().map(|founders| {
+            let (cluster, place) = (self.identity.cluster, self.setup.place.clone());
+            Arc::new(door::Founded { founders, cluster, place, listen })
+        });
+        self.spawn(door::serve(endpoint.visits(), Arc::new(porter), founded.clone()));
+        if let Some(founded) = founded {
+            let me = Who::new(self.identity.peer, &self.identity.host);
+            let founders = founded.founders.clone();
+            self.spawn(bootstrap::greet(endpoint, founders, me, listen, move || founded.mesh()));
+        }
         self.spawn(transfer(self.replica.clone(), wanted));
     }
 

@@ -29,6 +29,8 @@ pub enum Part {
     HouseToken,
     /// The port that was used last.
     Port,
+    /// What this host has promised while it founds together with others.
+    Promise,
 }
 
 impl Part {
@@ -41,6 +43,7 @@ impl Part {
             Self::Addresses => "addresses.json",
             Self::HouseToken => "house-token",
             Self::Port => "port",
+            Self::Promise => "promise.json",
         }
     }
 }

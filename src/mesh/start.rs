@@ -10,6 +10,7 @@ use mgmt_consensus::ClusterId;
 use mgmt_consensus::authority::proof::{SECRET_BYTES_MAX, Secret};
 use mgmt_consensus::authority::token::Token;
 
+use super::bootstrap::Founders;
 use super::rendezvous::{Announcement, Meet, Scene, decide};
 use super::seeds::{Place, Seed, parse};
 use crate::cli::args;
@@ -96,14 +97,7 @@ pub enum Start {
         token: Token,
     },
     /// Found together with others.
-    Bootstrap {
-        /// Whom to ask.
-        seeds: Vec<Seed>,
-        /// How many, itself included.
-        expect: u16,
-        /// What all of them know.
-        secret: Secret,
-    },
+    Bootstrap(Founders),
     /// Somebody must come first: [`Local::meet`](super::rendezvous::Local::meet) waits for that.
     Wait {
         /// Who: any of them.
@@ -135,6 +129,15 @@ impl Flags {
             (None, None) => None,
         };
         Ok(Self { seeds, token, expect: args.expect, new_cluster: args.new_cluster, no_network, any: args.given() })
+    }
+}
+
+impl Flags {
+    /// What this host was given to found a mesh together with others, also when it is a member by now.
+    #[must_use]
+    pub fn founders(&self) -> Option<Founders> {
+        let expect = self.expect.filter(|_| !self.seeds.is_empty())?;
+        if let Start::Bootstrap(founders) = together(self, expect) { Some(founders) } else { None }
     }
 }
 
@@ -175,9 +178,7 @@ pub fn plan(facts: &Facts) -> Start {
         (true, None) => beside(facts),
     };
     match start {
-        Start::Found | Start::Bootstrap { .. } | Start::Wait { .. } if let Before::Damaged(why) = before => {
-            damaged(why)
-        }
+        Start::Found | Start::Bootstrap(_) | Start::Wait { .. } if let Before::Damaged(why) = before => damaged(why),
         Start::Found if let Some((file, host)) = &facts.promised => Start::Refuse(Failure::new(
             Exit::NotAllowed,
             format!(
@@ -238,7 +239,7 @@ fn together(flags: &Flags, expect: u16) -> Start {
         return usage("that is the token of a mesh that is there already: leave out --expect to join it");
     }
     match Secret::new(text) {
-        Ok(secret) => Start::Bootstrap { seeds: flags.seeds.clone(), expect, secret },
+        Ok(secret) => Start::Bootstrap(Founders { seeds: flags.seeds.clone(), expect, secret }),
         Err(error) => usage(error),
     }
 }

@@ -357,3 +357,19 @@ impl Told {
             .unwrap_or_else(|_| Self::No("the leader does not understand the question".into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_told_is_an_object() {
+        let health = Telling::Health(Health::default());
+        let host = "a".to_owned();
+        for telling in [health, Telling::MayLeave { host }, Telling::Transfer { to: None }, Telling::Look {}] {
+            let text = telling.encode();
+            assert_eq!(text.first(), Some(&b'{'), "{text:?}");
+            assert_eq!(serde_json::from_slice::<Telling>(&text).unwrap(), telling);
+        }
+    }
+}

@@ -35,6 +35,7 @@ fn a_full_disk_stops_no_mesh() {
         field.peers.start(recipe);
     }
     field.peers.until_formed(3, 0);
+    field.open();
     let outcome = clients::run(&field.all(), Load::light(), |progress| {
         disk.fill();
         let took = progress.until_change(TAKEOVER).expect("changes go on");
@@ -69,6 +70,7 @@ fn a_failed_sync_ends_a_part_in_the_mesh_for_good_and_it_returns_as_somebody_els
         field.local("p3").by(&["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", inject]);
     field.peers.start(third);
     field.peers.until_formed(3, 0);
+    field.open();
     let outcome = clients::run(&field.all(), Load::light(), |progress| {
         let sick = field.local("p3");
         let stopped = wait(PATIENCE, || {

@@ -1,7 +1,7 @@
 //! Sixteen clients read, write and compare-and-swap while peers are killed and networks are cut: what they were told has
 //! to be what one single store could have said.
 //!
-//! `MGMT_OPS=1000000 MGMT_LAB=require cargo test --release --test lab -- linear` is the long form.
+//! `MGMT_OPS=1000000 MGMT_ROUNDS=60 MGMT_LAB=require cargo test --release --test lab -- linear` is the long form.
 
 use std::time::Duration;
 
@@ -22,6 +22,11 @@ const CUT: Duration = Duration::from_secs(3);
 /// Changes must go on by then, whatever happened.
 const TAKEOVER: Duration = Duration::from_secs(20);
 
+/// So many parts has the work; between two of them something fails.
+fn rounds(few: usize) -> usize {
+    std::env::var("MGMT_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(few)
+}
+
 /// Waits for the next part of the work, and that changes are answered; `false` at its end.
 fn next_round(progress: &Progress, round: usize, rounds: usize) -> bool {
     assert!(progress.until_permille(round * 1_000 / rounds), "the clients stand still");
@@ -33,7 +38,7 @@ fn three_processes_under_kills() {
     needs!(&[Need::Root]);
     let mut field = Field::plain(3, 3);
     let peers = field.all();
-    let rounds = 12;
+    let rounds = rounds(12);
     let mut killed = Vec::new();
     let outcome = clients::run(&peers, Load::of(OPERATIONS), |progress| {
         for round in 1..rounds {
@@ -70,7 +75,7 @@ fn five_hosts_under_partitions_kills_and_pauses() {
     needs!(NETWORK);
     let mut field = Field::spread(5, 5);
     let peers = field.all();
-    let rounds = 10;
+    let rounds = rounds(10);
     let outcome = clients::run(&peers, Load::of(OPERATIONS), |progress| {
         for round in 1..rounds {
             if !next_round(progress, round, rounds) {

@@ -20,6 +20,7 @@ macro_rules! needs {
 }
 
 mod agent;
+mod delay;
 mod disk;
 mod machine;
 #[path = "../mesh/mod.rs"]
@@ -33,7 +34,9 @@ mod wait;
 mod commands;
 mod damage;
 mod disks;
+mod endurance;
 mod floods;
+mod forming;
 mod growth;
 mod kills;
 mod linear;

@@ -26,6 +26,7 @@ fn field_of_eight() -> Field {
     machine::say(&format!("eight peers at once: five masters after {:.1} s", took.as_secs_f64()));
     let spread = zones(&field.peers.members());
     assert!(spread.len() == 4 && spread.values().all(|masters| *masters <= 2), "masters are not spread: {spread:?}");
+    field.open();
     field
 }
 
@@ -113,8 +114,8 @@ fn the_ideal_size_goes_down_and_up_under_writes() {
     let mut field = Field::plain(5, 5);
     let outcome = clients::run(&field.all(), Load::light(), |progress| {
         for size in [3, 1, 5, 3, 1, 5] {
-            let recipe = field.all().remove(0);
-            expect_done(&recipe.verb(["cluster", "size", &size.to_string()]));
+            let admin = field.admin();
+            expect_done(&admin.verb(["cluster", "size", &size.to_string()]));
             let took = field.peers.until_formed(size, 5 - size);
             machine::say(&format!("ideal size {size}: after {:.1} s", took.as_secs_f64()));
         }

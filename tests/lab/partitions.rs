@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::delay::{DELAY, Delay};
 use crate::machine;
 use crate::mesh::clients::{self, Load};
 use crate::mesh::peer::Recipe;
@@ -17,6 +18,8 @@ const TAKEOVER: Duration = Duration::from_secs(20);
 const NOTICED: Duration = Duration::from_secs(15);
 /// No answer for a while is not enough: nothing may be accepted for so long.
 const SPLIT: Duration = Duration::from_secs(5);
+/// What a packet takes to its host at least.
+const LATE: Duration = Duration::from_millis(20);
 /// Of a stopped process; `MGMT_SLOW=1`: as long as the fault table says.
 const STOPPED: Duration = Duration::from_secs(20);
 const STOPPED_SLOW: Duration = Duration::from_secs(60);
@@ -124,6 +127,19 @@ fn a_twentieth_is_lost_and_everything_goes_on() {
     let outcome = clients::run(&field.all(), load, |_| {});
     judge("5 % loss", &outcome);
     field.network().heal();
+    field.peers.until_formed(3, 0);
+}
+
+#[test]
+fn a_long_way_between_hosts_is_only_slow() {
+    needs!(NETWORK, DELAY);
+    let mut field = Field::spread(3, 3);
+    let network = field.network();
+    let late: Vec<_> = (1..=3).map(|host| Delay::new(network, host, LATE, 2 * LATE)).collect();
+    let load = Load { clients: 16, operations: 2_000, per_key: 300, pause: Duration::ZERO };
+    let outcome = clients::run(&field.all(), load, |_| {});
+    judge("packets that are 20 to 40 ms late and overtake each other", &outcome);
+    drop(late);
     field.peers.until_formed(3, 0);
 }
 

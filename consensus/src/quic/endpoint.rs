@@ -129,6 +129,11 @@ impl Endpoint {
         visits.expect("visits are taken once")
     }
 
+    /// Whoever took those who visit needs them no longer: somebody else may take them. Nobody who came meanwhile is lost.
+    pub fn take_back(&self, visits: Visits) {
+        *self.0.visits.lock().unwrap_or_else(PoisonError::into_inner) = Some(visits);
+    }
+
     /// Says one thing to whoever listens at an address, and hears one thing. What is said may depend on what this
     /// connection alone exports.
     ///

@@ -21,10 +21,8 @@ use crate::transport::Lane;
 
 /// A connection on which nobody calls for so long is closed.
 const UNUSED: Duration = Duration::from_secs(60);
-/// A handshake between hosts that are near each other takes less than this.
+/// A handshake between hosts that are near each other takes less than this; no two connections are opened within it.
 const BRISK: Duration = Duration::from_millis(100);
-/// A connection that ended sooner is no reason to open another one at once.
-const LASTING: Duration = Duration::from_secs(1);
 /// What is sent first on a stream: which lane it is, and which life of its sender's this is.
 pub(super) const HELLO_BYTES: usize = 1 + LIFE_BYTES;
 /// What comes back first: which life of the answerer's.
@@ -107,10 +105,10 @@ impl Peer {
 
     /// The peer has connected to us, in this life of his. If ours leads to another one, there is nobody at its end.
     pub(super) fn has_called(&self, life: u64) {
-        if let Some(Open { connection, life: known }) = &*self.open() {
-            if ![0, life].contains(&known.load(Ordering::SeqCst)) {
-                Close::Replaced.say(connection, "there is a newer life of yours");
-            }
+        if let Some(Open { connection, life: known }) = &*self.open()
+            && ![0, life].contains(&known.load(Ordering::SeqCst))
+        {
+            Close::Replaced.say(connection, "there is a newer life of yours");
         }
         self.heard.notify_one();
     }
@@ -164,9 +162,11 @@ impl Peer {
             }
             match self.dial(shared).await {
                 Ok(connection) => {
+                    let opened = Instant::now();
                     if self.clone().run(shared, &connection).await {
-                        // What was not sent yet goes over the next one.
+                        // What was not sent yet goes over the next one: at once, unless they come and go.
                         backoff.reset();
+                        tokio::time::sleep_until(opened + BRISK).await;
                         continue;
                     }
                 }
@@ -210,9 +210,9 @@ impl Peer {
         }
     }
 
-    /// Carries calls over a connection until it ends. Whether it was of use.
+    /// Carries calls over a connection until it ends. Whether the other end has listened at all.
     async fn run(self: Arc<Self>, shared: &Arc<Shared>, connection: &quinn::Connection) -> bool {
-        let (life, opened) = (Arc::new(AtomicU64::new(0)), Instant::now());
+        let life = Arc::new(AtomicU64::new(0));
         *self.open() = Some(Open { connection: connection.clone(), life: life.clone() });
         self.connected.store(true, Ordering::SeqCst);
         let mut lanes = JoinSet::new();
@@ -231,7 +231,7 @@ impl Peer {
         self.open().take();
         self.connected.store(false, Ordering::SeqCst);
         self.ways.iter().for_each(|way| way.lock().fail_sent(Gone::Unreachable));
-        life.load(Ordering::SeqCst) != 0 && opened.elapsed() > LASTING
+        life.load(Ordering::SeqCst) != 0
     }
 
     /// Ends once nobody has called for long, and nobody waits for an answer.

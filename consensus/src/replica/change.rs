@@ -6,6 +6,7 @@
 //! (see [`crate::gate`]). If one does, the id is void and another one is reserved.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use openraft::ChangeMembers;
@@ -16,6 +17,7 @@ use openraft::{AsyncRuntime, ServerState};
 
 use super::{Replica, Runtime};
 use crate::ground::Ground;
+use crate::identity::Incarnation;
 use crate::machine::Machine;
 use crate::mutant::{self, Mutant};
 use crate::types::{Group, LogId, Member, RaftId};
@@ -23,6 +25,13 @@ use crate::wire::{Answer, Refusal};
 
 /// How long a change may take before it is reported. It is not given up: nobody can take it back.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long somebody with a reservation has for writing it down and entering, before others get theirs.
+const TURN_MS: u64 = 500;
+/// How long others wait for their turn, at most: shorter than they wait for the answer.
+const TURNS_MS: u64 = 3_000;
+/// Between two looks whether it is one's turn.
+const TURN_LOOK: Duration = Duration::from_millis(5);
 
 /// Why a change was not made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -154,6 +163,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
                 return self.reserved(id);
             }
         }
+        self.turn(member.incarnation).await;
         if members.len() >= self.0.settings.members_max {
             return Answer::Unavailable { why: format!("there are {} members already", members.len()) };
         }
@@ -165,6 +175,26 @@ impl<G: Ground, M: Machine> Replica<G, M> {
             }
             Ok(Err(error)) => Answer::Unavailable { why: error.to_string() },
             Err(_) => Answer::Unavailable { why: "the reservation was not committed in time".to_owned() },
+        }
+    }
+
+    /// Waits until nobody else holds a reservation that he may yet enter with: if many come at once, each would make the
+    /// reservations of all others void, over and over.
+    async fn turn(&self, newcomer: Incarnation) {
+        let until = self.now_ms() + TURNS_MS;
+        loop {
+            let now_ms = self.now_ms();
+            {
+                let mut turn = self.0.turn.lock().unwrap_or_else(PoisonError::into_inner);
+                match *turn {
+                    Some((other, ends_ms)) if other != newcomer && now_ms < ends_ms && now_ms < until => {}
+                    _ => {
+                        *turn = Some((newcomer, now_ms + TURN_MS));
+                        return;
+                    }
+                }
+            }
+            Runtime::<G>::sleep(TURN_LOOK).await;
         }
     }
 
@@ -203,7 +233,9 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         } else {
             ChangeMembers::AddNodes(nodes)
         };
-        match self.change(change, decided_on).await {
+        let changed = self.change(change, decided_on).await;
+        self.0.turn.lock().unwrap_or_else(PoisonError::into_inner).take_if(|(who, _)| *who == member.incarnation);
+        match changed {
             Ok(()) => self.admitted(raft_id),
             Err(ChangeError::NotLeader) => Answer::NotLeader { leader: None },
             Err(error) => Refusal::Unavailable(error.to_string()).into(),

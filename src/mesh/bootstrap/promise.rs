@@ -30,7 +30,7 @@ const SAID_MAX: usize = 64;
 
 /// What happens.
 #[derive(Debug)]
-pub enum Event {
+pub(super) enum Event {
     /// Time has passed.
     Tick,
     /// Somebody who knows the secret asks; answer him by the ticket.
@@ -65,7 +65,7 @@ pub enum Event {
 
 /// What is to be done.
 #[derive(Debug, PartialEq)]
-pub enum Action {
+pub(super) enum Action {
     /// Ask somebody; [`Event::Answered`], [`Event::Silent`] or [`Event::Stranger`] must follow.
     Ask {
         /// Where.
@@ -124,7 +124,7 @@ struct Spot {
 
 /// What a host knows while nothing is decided.
 #[derive(Debug)]
-pub struct Promise {
+pub(super) struct Promise {
     me: Who,
     expect: u16,
     /// Where the promise lies, for people.
@@ -146,25 +146,41 @@ pub struct Promise {
 
 impl Promise {
     /// Begins, with what the disk says was promised before.
-    pub fn new(me: Who, expect: u16, promised: Option<Who>, seeds: &[SocketAddr], file: String, now: Moment) -> Self {
-        Self {
+    pub(super) fn new(
+        me: Who,
+        expect: u16,
+        promised: Option<Who>,
+        seeds: &[SocketAddr],
+        file: String,
+        now: Moment,
+    ) -> Self {
+        let mut promise = Self {
             me,
             expect,
             file,
             promised,
             writing: None,
             others: BTreeMap::new(),
-            spots: seeds.iter().map(|at| (*at, Spot { next: now, ..Spot::default() })).collect(),
+            spots: BTreeMap::new(),
             stable: (BTreeSet::new(), now),
             master_heard: now,
             said: BTreeSet::new(),
             status: String::new(),
             settled: false,
+        };
+        promise.places(seeds, now);
+        promise
+    }
+
+    /// More places to ask.
+    pub(super) fn places(&mut self, places: &[SocketAddr], now: Moment) {
+        for at in places {
+            self.spots.entry(*at).or_insert_with(|| Spot { next: now, ..Spot::default() });
         }
     }
 
     /// Takes in what has happened.
-    pub fn step(&mut self, event: Event, now: Moment, actions: &mut Vec<Action>) {
+    pub(super) fn step(&mut self, event: Event, now: Moment, actions: &mut Vec<Action>) {
         if self.settled {
             return;
         }
@@ -197,7 +213,10 @@ impl Promise {
             actions.push(Action::Answer { ticket, answer: self.pristine(now) });
             return self.join(from, mesh, actions);
         }
-        let answer = if ask.expect != self.expect {
+        // A seed that is this host itself: it will know that by the answer.
+        let answer = if ask.from.peer == self.me.peer {
+            self.pristine(now)
+        } else if ask.expect != self.expect {
             self.disagreed(&ask.from, ask.expect, actions);
             let why =
                 format!("{} expects {} hosts and {} expects {}", self.me.host, self.expect, ask.from.host, ask.expect);
@@ -396,6 +415,7 @@ impl Promise {
     /// Says how it stands, if that has changed.
     fn tell(&mut self, here: usize, now: Moment, actions: &mut Vec<Action>) {
         let expect = usize::from(self.expect);
+        let list = |hosts: String| if hosts.is_empty() { hosts } else { format!(", {hosts}") };
         let hosts = |of: &dyn Fn(&&Other) -> bool| {
             let mut hosts: Vec<_> = self.others.values().filter(of).map(|other| other.who.host.clone()).collect();
             hosts.sort();
@@ -417,12 +437,12 @@ impl Promise {
                 ),
                 Some(whom) if whom.peer != self.me.peer => format!("waiting for {} to found the mesh", whom.host),
                 Some(_) => {
-                    let given = hosts(&|other| other.promised);
-                    format!("founding a mesh of {expect}: promised by this host and [{given}]; most of them must")
+                    let given = list(hosts(&|other| other.promised));
+                    format!("founding a mesh of {expect}: this host{given} agreed so far, and most of them must")
                 }
                 None => {
-                    let there = hosts(&|other| is_fresh(other.heard, now));
-                    format!("{here} of {expect} hosts are here to found a mesh: this one and [{there}]")
+                    let there = list(hosts(&|other| is_fresh(other.heard, now)));
+                    format!("{here} of {expect} hosts are here to found a mesh: this one{there}")
                 }
             }
         };

@@ -65,7 +65,7 @@ fn said(start: Start) -> String {
         Start::Found => "found".to_owned(),
         Start::JoinLocal(other) => format!("join {} with {}", other.host, &other.token.unwrap()[..9]),
         Start::JoinSeeds { seeds, token } => format!("join cluster {} at {}", token.cluster.0, seeds[0]),
-        Start::Bootstrap { seeds, expect, .. } => format!("found together: {expect}, at {}", seeds[0]),
+        Start::Bootstrap(all) => format!("found together: {}, at {}", all.expect, all.seeds[0]),
         Start::Wait { why, .. } => format!("wait: {why}"),
         Start::Refuse(failure) => format!("exit {}: {}", failure.exit as u8, failure.message),
     }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use mgmt_consensus::appoint::appoint;
 use mgmt_consensus::disk::files::Files;
 use mgmt_consensus::ground::{Native, chance};
 use mgmt_consensus::identity::Identity;
-use mgmt_consensus::log_store::Options;
 use mgmt_consensus::log_store::index::tree::Tree;
+use mgmt_consensus::log_store::{Options, Room};
 use mgmt_consensus::masters::Policy;
 use mgmt_consensus::peer::{ComeError, Otherwise, Peer};
 use mgmt_consensus::quic::{Endpoint, Quic};
@@ -125,6 +125,8 @@ pub struct Node {
     pub setup: Setup,
     /// Its end of the network.
     pub quic: Quic,
+    /// Since when the leader that is heard says that he hears of no quorum; else the end of time.
+    alone_since: AtomicU64,
     draining: AtomicBool,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -184,6 +186,7 @@ impl Node {
             book,
             quic,
             keyring,
+            alone_since: AtomicU64::new(u64::MAX),
             draining: AtomicBool::new(false),
             tasks: Mutex::new(JoinSet::new()),
             setup,
@@ -294,6 +297,13 @@ impl Node {
         .inspect_err(|_| self.draining.store(false, Ordering::Relaxed))
     }
 
+    /// How long the leader has said that he hears of no quorum, if he does: what he says is heard, and worth nothing.
+    #[must_use]
+    pub fn alone_ms(&self) -> Option<u64> {
+        let since = self.alone_since.load(Ordering::Relaxed);
+        (since != u64::MAX).then(|| self.replica.now_ms().saturating_sub(since))
+    }
+
     /// Whether it is a master now.
     #[must_use]
     pub fn votes(&self) -> bool {
@@ -315,7 +325,7 @@ impl Node {
     pub async fn ask(&self, telling: &Telling) -> Result<(), String> {
         match self.tell(telling).await {
             Told::No(why) => Err(why),
-            Told::Yes | Told::Seen(_) => Ok(()),
+            Told::Yes | Told::Alone | Told::Seen(_) => Ok(()),
         }
     }
 
@@ -331,12 +341,15 @@ impl Node {
     pub async fn look(&self) -> Option<Vec<Seen>> {
         match self.tell(&Telling::Look {}).await {
             Told::Seen(seen) => Some(seen),
-            Told::Yes | Told::No(_) => None,
+            Told::Yes | Told::Alone | Told::No(_) => None,
         }
     }
 
     async fn tell_health(&self, gone: bool) {
+        let disk = self.replica.health();
         let health = Health {
+            disk_low: disk.room.is_some_and(|room| room < Room::Plenty),
+            sync_p99_ms: disk.sync_p99_ms,
             uptime_ms: self.replica.now_ms(),
             transient: self.setup.transient,
             draining: self.draining.load(Ordering::Relaxed),
@@ -344,8 +357,10 @@ impl Node {
             signer: self.keyring.signer().map(|hash| hex(&hash)).unwrap_or_default(),
             ..Health::default()
         };
-        if let Told::No(why) = self.tell(&Telling::Health(health)).await {
-            tracing::trace!(why, "the leader does not know how this host is");
+        match self.tell(&Telling::Health(health)).await {
+            Told::No(why) => tracing::trace!(why, "the leader does not know how this host is"),
+            Told::Alone => _ = self.alone_since.fetch_min(self.replica.now_ms(), Ordering::Relaxed),
+            Told::Yes | Told::Seen(_) => self.alone_since.store(u64::MAX, Ordering::Relaxed),
         }
     }
 

@@ -98,7 +98,7 @@ impl Desk {
             Ask::TokenList => Ok(tokens::list(self.shared()?)),
             Ask::TokenRevoke { id } => tokens::revoke(&*self.node()?, &id).await,
             Ask::Save { file } => cluster::save(self.node()?, file).await,
-            Ask::RotateCa => Err(Failure::new(Exit::Unavailable, "this is not built yet")),
+            Ask::RotateCa => cluster::rotate(&*self.node()?).await,
             Ask::Watch { .. } | Ask::List { .. } | Ask::Lock { .. } | Ask::Pipe => {
                 Err(Failure::new(Exit::Bug, "this is answered in many lines"))
             }

@@ -75,8 +75,12 @@ fn look<G: Ground, M: Machine>(
         return;
     };
     let mut profiles = roster.profiles(&seen.members);
-    for former in former_lives(&seen.members) {
+    for former in former_lives(&seen.members).into_iter().chain(replica.went_back()) {
         profiles.entry(former).or_default().lost_data = true;
+    }
+    // It takes no proposals until there is space.
+    if replica.is_full() {
+        profiles.entry(replica.id()).or_default().disk_low = true;
     }
     let census = watchman.observe(&seen, &profiles, roster.ideal());
     let step = choose(&census, watchman.policy());

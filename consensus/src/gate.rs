@@ -21,6 +21,9 @@ pub enum Refusal {
     /// Its sender is a member no more.
     #[error("member {0} was removed")]
     Removed(RaftId),
+    /// Its sender has lost what it had acknowledged.
+    #[error("the disk of member {0} went back in time")]
+    WentBack(RaftId),
     /// Its sender has no id yet.
     #[error("the sender is no member")]
     NoMember,

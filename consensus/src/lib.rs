@@ -7,6 +7,7 @@
 //! What it stands on (runtime, disk, transport) is a [`Ground`]: tokio, files and QUIC in the program; a virtual clock,
 //! a disk that loses what was not synced and a network in memory where the whole group runs in one thread from a seed.
 
+mod acknowledged;
 pub mod applier;
 pub mod appoint;
 pub mod authority;

@@ -15,12 +15,13 @@ use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotRespon
 use openraft::raft::{TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse};
 use openraft::type_config::alias::SnapshotOf;
 
+use crate::acknowledged::Acknowledged;
 use crate::ground::Ground;
 use crate::identity::PeerId;
 use crate::limits::{APPEND_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
 use crate::snapshots::Snapshot;
 use crate::transport::{CallError, Lane};
-use crate::types::{Entry, Group, Member, Payload, RaftId, Vote};
+use crate::types::{Entry, Group, LogId, Member, Payload, RaftId, Vote};
 use crate::wire::{self, Answer, Append, Appended, Ballot, Cast, Envelope, Mismatch, Request, Transfer, Transferred};
 
 /// How long a member may take for a piece of a snapshot: to its disk, and once at the end to all of it.
@@ -35,8 +36,10 @@ pub(crate) struct Shared<T> {
     /// Who speaks; the receiver is filled in.
     pub(crate) me: Envelope,
     pub(crate) append_deadline: Duration,
-    /// Who says that this replica is a member no more. Whether one of them must know is for the replica to judge.
+    /// Who says that this replica is a member no more, or that its id is used up. Whether one of them must know is for the replica to judge.
     pub(crate) accusers: Mutex<BTreeSet<PeerId>>,
+    /// What members have acknowledged to this replica while it led.
+    pub(crate) acknowledged: Mutex<Acknowledged>,
     /// Numbers the transfers of snapshots.
     pub(crate) transfers: AtomicU64,
 }
@@ -55,13 +58,19 @@ pub(crate) enum AskError {
     Unreadable(wire::WireError),
     #[error("an answer to something else")]
     Answer,
+    #[error("its disk went back in time")]
+    WentBack,
 }
 
 impl<T: crate::transport::Transport> Shared<T> {
     /// For whoever speaks as `me`.
     pub(crate) fn new(transport: T, me: Envelope, append_deadline: Duration) -> Self {
-        let (accusers, transfers) = (Mutex::default(), AtomicU64::new(1));
-        Self { transport, me, append_deadline, accusers, transfers }
+        let transfers = AtomicU64::new(1);
+        Self { transport, me, append_deadline, accusers: Mutex::default(), acknowledged: Mutex::default(), transfers }
+    }
+
+    pub(crate) fn acknowledged(&self) -> MutexGuard<'_, Acknowledged> {
+        self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// At most as many as are ever asked: members, and those who are knocked at.
@@ -82,7 +91,7 @@ impl<T: crate::transport::Transport> Shared<T> {
         let answer = self.transport.call(to.1, lane, message, deadline).await?;
         match wire::decode_answer(&answer).map_err(AskError::Unreadable)? {
             (_, Answer::Mismatch(mismatch)) => {
-                if mismatch == Mismatch::NotMember {
+                if matches!(mismatch, Mismatch::NotMember | Mismatch::Incarnation) {
                     self.accusers().insert(to.1);
                 }
                 Err(AskError::Mismatch(mismatch))
@@ -115,7 +124,7 @@ type Rpc<G> = RPCError<Group<G>>;
 fn rpc<G: Ground>(error: &AskError) -> Rpc<G> {
     match error {
         // openraft waits longer before it tries an unreachable peer again.
-        AskError::Call(CallError::Unreachable(_) | CallError::Closed) | AskError::Mismatch(_) => {
+        AskError::Call(CallError::Unreachable(_) | CallError::Closed) | AskError::Mismatch(_) | AskError::WentBack => {
             RPCError::Unreachable(Unreachable::new(error))
         }
         _ => RPCError::Network(NetworkError::new(error)),
@@ -125,6 +134,12 @@ fn rpc<G: Ground>(error: &AskError) -> Rpc<G> {
 impl<G: Ground> Link<G> {
     async fn ask(&self, lane: Lane, request: &Request, deadline: Duration) -> Result<Answer, AskError> {
         self.shared.ask((self.target, self.member.peer), lane, request, deadline).await
+    }
+
+    /// It has everything up to there.
+    fn has(&self, term: u64, matched: Option<LogId>, commit: Option<LogId>) {
+        let index = |log_id: Option<LogId>| log_id.map_or(0, |log_id| log_id.index);
+        self.shared.acknowledged().has(self.target, term, index(matched), index(commit));
     }
 
     async fn ballot(&self, request: Request, option: &RPCOption) -> Result<Cast, Rpc<G>> {
@@ -191,13 +206,38 @@ impl<G: Ground> RaftNetworkV2<Group<G>> for Link<G> {
         let all = entries.len();
         entries.truncate(fitting(&entries));
         let sent = (entries.len() < all).then(|| entries.last().map(|entry| entry.log_id));
-        let append = Append { vote: request.vote, prev: request.prev_log_id, entries, commit: request.leader_commit };
+        let (term, prev, commit) = (request.vote.leader_id.term, request.prev_log_id, request.leader_commit);
+        let end = entries.last().map(|entry| entry.log_id).or(prev);
+        // What it had acknowledged before this went out: answers may overtake each other.
+        let must_have = self.shared.acknowledged().must_have(self.target, term);
+        let append = Append { vote: request.vote, prev, entries, commit };
         match self.ask(lane, &Request::Append(append), deadline).await {
-            Ok(Answer::Append(Appended::All)) => Ok(match sent {
-                None => AppendEntriesResponse::Success,
-                Some(last) => AppendEntriesResponse::PartialSuccess(last),
-            }),
-            Ok(Answer::Append(Appended::Until(last))) => Ok(AppendEntriesResponse::PartialSuccess(last)),
+            Ok(Answer::Append(Appended::All)) => {
+                self.has(term, end, commit);
+                Ok(match sent {
+                    None => AppendEntriesResponse::Success,
+                    Some(last) => AppendEntriesResponse::PartialSuccess(last),
+                })
+            }
+            // Nobody has more of it than was sent.
+            Ok(Answer::Append(Appended::Until(last))) if last > end => Err(rpc::<G>(&AskError::Answer)),
+            Ok(Answer::Append(Appended::Until(last))) => {
+                self.has(term, last, commit);
+                Ok(AppendEntriesResponse::PartialSuccess(last))
+            }
+            Ok(Answer::Append(Appended::Conflict)) if prev.is_some_and(|prev| prev.index <= must_have) => {
+                if self.shared.acknowledged().lose(self.target) {
+                    let (host, id) = (&self.member.host, self.target);
+                    tracing::error!(
+                        host,
+                        id,
+                        must_have,
+                        "its disk went back in time: it lacks what it has acknowledged; it has to come back as somebody new"
+                    );
+                }
+                // For openraft this cannot be, and it would stop.
+                Err(rpc::<G>(&AskError::WentBack))
+            }
             Ok(Answer::Append(Appended::Conflict)) => Ok(AppendEntriesResponse::Conflict),
             Ok(Answer::Append(Appended::HigherVote(vote))) => Ok(AppendEntriesResponse::HigherVote(vote)),
             Ok(_) => Err(rpc::<G>(&AskError::Answer)),

@@ -5,6 +5,7 @@
 
 mod awake;
 mod change;
+mod housekeeping;
 mod inbox;
 mod standing;
 mod tell;
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, LinearizableReadError, RaftError};
 use openraft::{AsyncRuntime, Instant as _, Raft, ReadPolicy, ServerState};
+use tokio::sync::Notify;
 
 use crate::applier::{Applier, RestoreError};
 use crate::clerk::{Clerk, Declined};
@@ -32,15 +34,10 @@ use crate::types::{Blob, Group, Member, RaftId};
 use crate::wire::{Answer, Envelope, Leader, NOBODY, Refusal, Request};
 
 pub use change::ChangeError;
-pub use standing::Standing;
+pub use standing::{Health, Standing};
 
 /// Between two attempts while there is no leader.
 const RETRY: Duration = Duration::from_millis(20);
-/// How long nobody leads, as far as a member hears, before it asks whether it is one; and between two times of asking.
-const SILENCE: Duration = Duration::from_secs(5);
-/// Between two looks at what needs no hurry.
-const HOUSEKEEPING: Duration = Duration::from_secs(1);
-
 type Core<G, M> = Raft<Group<G>, Applier<G, M>>;
 type Runtime<G> = <G as Ground>::Runtime;
 
@@ -74,6 +71,12 @@ struct Inner<G: Ground, M: Machine> {
     heard_ms: AtomicU64,
     /// A leader was heard since this replica was taken up: until then, whom the log names is history.
     heard: AtomicBool,
+    /// Nothing more fits on the disk.
+    full: AtomicBool,
+    /// The fault has come.
+    failed: Notify,
+    /// It lacked what stands before the entries that a leader sent. Whoever lags does; so does whoever lost them.
+    lags: AtomicBool,
     /// Somebody it was told to knock at says that it is a member no more.
     dismissed: AtomicBool,
 }
@@ -162,10 +165,13 @@ impl<G: Ground, M: Machine> Replica<G, M> {
             fault: Mutex::new(None),
             heard_ms: AtomicU64::new(0),
             heard: AtomicBool::new(false),
+            full: AtomicBool::new(false),
+            failed: Notify::new(),
+            lags: AtomicBool::new(false),
             dismissed: AtomicBool::new(false),
         }));
         drop(Runtime::<G>::spawn(inbox::serve(replica.clone())));
-        drop(Runtime::<G>::spawn(housekeep(replica.clone())));
+        drop(Runtime::<G>::spawn(housekeeping::housekeep(replica.clone())));
         drop(Runtime::<G>::spawn(awake::awaken(replica.clone())));
         Ok(replica)
     }
@@ -331,6 +337,9 @@ impl<G: Ground, M: Machine> Replica<G, M> {
 
     /// Proposes as the leader, if this is the leader.
     async fn propose_here(&self, from: &Member, request: Bytes, deadline: Duration) -> Answer {
+        if self.0.full.load(std::sync::atomic::Ordering::Relaxed) {
+            return Refusal::Unavailable("the leader's disk is full".to_owned()).into();
+        }
         let command = match self.0.clerk.attest(from, request) {
             Ok(command) => command,
             Err(Declined::Because(why)) => return Refusal::Refused(why).into(),
@@ -442,38 +451,5 @@ impl<G: Ground> Deadline<G> {
     fn left(&self) -> Duration {
         let now = <Runtime<G> as AsyncRuntime>::Instant::now();
         if self.0 > now { self.0 - now } else { Duration::ZERO }
-    }
-}
-
-/// Looks after what needs no hurry: a log that has failed, a log that has grown.
-async fn housekeep<G: Ground, M: Machine>(replica: Replica<G, M>) {
-    use std::sync::atomic::Ordering;
-    let mut knocks_at = 0;
-    while !replica.0.stopping.load(Ordering::Relaxed) {
-        if let Some(fault) = replica.broken() {
-            tracing::error!(%fault, "this host's part of the group has stopped for good");
-            *replica.0.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
-            replica.stop().await;
-            return;
-        }
-        if replica.0.commands.load(Ordering::Relaxed) >= replica.0.settings.snapshot_bytes
-            && replica.snapshot().await.is_err()
-        {
-            return;
-        }
-        if replica.silence() >= SILENCE && replica.now_ms() >= knocks_at {
-            replica.knock_at(&replica.voting_peers()).await;
-            knocks_at = replica.now_ms() + SILENCE.as_millis() as u64;
-        }
-        Runtime::<G>::sleep(HOUSEKEEPING).await;
-    }
-}
-
-impl<G: Ground, M: Machine> Replica<G, M> {
-    /// What has gone wrong for good underneath, if something has.
-    fn broken(&self) -> Option<String> {
-        let metrics = self.0.raft.metrics();
-        let state = metrics.borrow_watched().running_state.clone();
-        self.0.log.fault().map(|fault| fault.to_string()).or_else(|| state.err().map(|fatal| fatal.to_string()))
     }
 }

@@ -288,7 +288,7 @@ async fn back(world: &mut World, numbers: &[usize]) -> Duration {
 
 #[test]
 fn after_a_restart_of_all_nobody_waits_until_his_patience_ends() {
-    for seed in 0..5 {
+    for seed in 0..3 {
         SimRuntime::with_seed(seed).block_on(async {
             let mut world = three().await;
             world.put(1, "x").await.unwrap();
@@ -332,7 +332,7 @@ async fn recovered(world: &mut World, survivor: usize, cluster: ClusterId) -> u6
 #[test]
 fn one_survivor_of_three_is_enough_to_begin_anew() {
     const NEW: ClusterId = ClusterId(8);
-    for (seed, writes) in [(1, 5), (2, 49), (3, 60), (4, 130), (5, 200)] {
+    for (seed, writes) in [(1, 5), (2, 60), (3, 130)] {
         SimRuntime::with_seed(seed).block_on(async {
             let mut world = three().await;
             for _ in 0..writes {
@@ -376,4 +376,43 @@ fn nothing_is_made_of_a_disk_that_is_nobodys() {
         let salvage = recover::salvage::<Simulated, _>(empty, options(), Journal::default()).await;
         assert!(matches!(salvage, Err(recover::SalvageError::Nobody(_))));
     });
+}
+
+#[test]
+fn a_disk_that_went_back_in_time_makes_somebody_new_and_harms_nobody() {
+    for seed in 1..3 {
+        SimRuntime::with_seed(seed).block_on(async {
+            let mut world = three().await;
+            world.put(0, "x").await.unwrap();
+            let leader = world.replica(0).standing().leader.unwrap();
+            let victim = (0..3).find(|number| world.replica(*number).id() != leader).unwrap();
+            let (old, image) = (world.replica(victim).id(), world.hosts[victim].disk.image());
+            for _ in 0..30 {
+                world.put(0, "y").await.unwrap();
+            }
+            world.replica(victim).barrier(LONG).await.unwrap();
+            world.crash(victim).await;
+            world.hosts[victim].disk.restore(&image);
+            world.up(victim).await;
+            assert_eq!(world.replica(victim).id(), old, "its disk says so");
+            world.until("it is told", |world| world.replica(victim).standing().removed).await;
+            // What the program does then.
+            world.crash(victim).await;
+            for folder in ["journal", "snapshots", ""] {
+                world.hosts[victim].disk.wipe(folder);
+            }
+            world.come(victim, CLUSTER, false).await.unwrap();
+            assert!(world.replica(victim).id() > old);
+            let swapped = |world: &World| {
+                let mut members = world.replica(0).standing();
+                members.fault.take().is_none() && members.members().all(|(id, _)| id != old) && world.voters(0) == 3
+            };
+            world.until("three masters again, without its former life", swapped).await;
+            for number in 0..3 {
+                assert_eq!(world.replica(number).fault(), None);
+                world.replica(number).barrier(LONG).await.unwrap();
+                assert_eq!(world.hosts[number].journal.0.lock().unwrap().len(), 31, "nothing is lost");
+            }
+        });
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use mgmt_consensus::appoint::appoint;
 use mgmt_consensus::disk::files::Files;
 use mgmt_consensus::ground::{Native, chance};
 use mgmt_consensus::identity::Identity;
-use mgmt_consensus::log_store::Options;
 use mgmt_consensus::log_store::index::tree::Tree;
+use mgmt_consensus::log_store::{Options, Room};
 use mgmt_consensus::masters::Policy;
 use mgmt_consensus::peer::{ComeError, Otherwise, Peer};
 use mgmt_consensus::quic::{Endpoint, Quic};
@@ -28,14 +28,15 @@ use tokio::task::JoinSet;
 
 use super::bootstrap::{self, Founders};
 use super::door;
-use super::handover::{Bell, Steward};
+use super::handover::{self, Bell, Steward};
 use super::keyring::Keyring;
 use super::messages::found::Who;
 use super::papers::{Papers, PapersError};
 use super::place::Place;
 use super::porter::{self, Porter};
 use super::registrar::{self, Book, Listed, Own};
-use super::surroundings::{Health, Seen, Surroundings, Telling, Told, Transfer};
+use super::renewal;
+use super::surroundings::{Health, Seen, Surroundings, Telling, Told, Transfer, hex};
 
 /// This host's part of the group.
 pub type Replica = mgmt_consensus::Replica<Native, StoreMachine>;
@@ -124,6 +125,8 @@ pub struct Node {
     pub setup: Setup,
     /// Its end of the network.
     pub quic: Quic,
+    /// Since when the leader that is heard says that he hears of no quorum; else the end of time.
+    alone_since: AtomicU64,
     draining: AtomicBool,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -183,12 +186,17 @@ impl Node {
             book,
             quic,
             keyring,
+            alone_since: AtomicU64::new(u64::MAX),
             draining: AtomicBool::new(false),
             tasks: Mutex::new(JoinSet::new()),
             setup,
         });
         node.begin(&papers, desk, wanted);
-        let steward = Steward::new(node.replica.clone(), node.client.clone(), node.keyring.clone());
+        let steward =
+            Steward::new(node.replica.clone(), node.client.clone(), node.shared.clone(), node.keyring.clone());
+        let here = node.here(steward.clone());
+        node.spawn(async move { renewal::keep(&here).await });
+        node.spawn(steward.clone().settle(node.surroundings.clone()));
         node.spawn(steward.clone().watch());
         node.spawn(steward.work(rung));
         Ok(node)
@@ -224,6 +232,18 @@ impl Node {
             self.spawn(bootstrap::greet(endpoint, founders, me, listen, move || founded.mesh()));
         }
         self.spawn(transfer(self.replica.clone(), wanted));
+    }
+
+    fn here(&self, steward: Steward) -> renewal::Here {
+        renewal::Here {
+            replica: self.replica.clone(),
+            steward,
+            keyring: self.keyring.clone(),
+            book: self.book.clone(),
+            quic: self.quic.clone(),
+            endpoint: self.setup.endpoint.clone(),
+            shown: Mutex::new(self.keyring.papers()),
+        }
     }
 
     /// Runs something for as long as this life.
@@ -277,6 +297,13 @@ impl Node {
         .inspect_err(|_| self.draining.store(false, Ordering::Relaxed))
     }
 
+    /// How long the leader has said that he hears of no quorum, if he does: what he says is heard, and worth nothing.
+    #[must_use]
+    pub fn alone_ms(&self) -> Option<u64> {
+        let since = self.alone_since.load(Ordering::Relaxed);
+        (since != u64::MAX).then(|| self.replica.now_ms().saturating_sub(since))
+    }
+
     /// Whether it is a master now.
     #[must_use]
     pub fn votes(&self) -> bool {
@@ -298,28 +325,42 @@ impl Node {
     pub async fn ask(&self, telling: &Telling) -> Result<(), String> {
         match self.tell(telling).await {
             Told::No(why) => Err(why),
-            Told::Yes | Told::Seen(_) => Ok(()),
+            Told::Yes | Told::Alone | Told::Seen(_) => Ok(()),
         }
+    }
+
+    /// Has whoever leads make another authority.
+    ///
+    /// # Errors
+    /// In words, why there is none.
+    pub async fn rotate(&self) -> Result<(), String> {
+        handover::rotate(&self.replica).await
     }
 
     /// How everybody is, as the leader sees it; `None` if there is nobody who knows.
     pub async fn look(&self) -> Option<Vec<Seen>> {
         match self.tell(&Telling::Look {}).await {
             Told::Seen(seen) => Some(seen),
-            Told::Yes | Told::No(_) => None,
+            Told::Yes | Told::Alone | Told::No(_) => None,
         }
     }
 
     async fn tell_health(&self, gone: bool) {
+        let disk = self.replica.health();
         let health = Health {
+            disk_low: disk.room.is_some_and(|room| room < Room::Plenty),
+            sync_p99_ms: disk.sync_p99_ms,
             uptime_ms: self.replica.now_ms(),
             transient: self.setup.transient,
             draining: self.draining.load(Ordering::Relaxed),
             gone,
+            signer: self.keyring.signer().map(|hash| hex(&hash)).unwrap_or_default(),
             ..Health::default()
         };
-        if let Told::No(why) = self.tell(&Telling::Health(health)).await {
-            tracing::trace!(why, "the leader does not know how this host is");
+        match self.tell(&Telling::Health(health)).await {
+            Told::No(why) => tracing::trace!(why, "the leader does not know how this host is"),
+            Told::Alone => _ = self.alone_since.fetch_min(self.replica.now_ms(), Ordering::Relaxed),
+            Told::Yes | Told::Seen(_) => self.alone_since.store(u64::MAX, Ordering::Relaxed),
         }
     }
 

@@ -21,6 +21,8 @@ use super::handover::Bell;
 
 /// What members tell a leader, at most.
 const TOLD_BYTES_MAX: usize = 4096;
+/// A leader that has heard of no quorum for so long says so. Longer than an election.
+pub const QUORUM_MS: u64 = 2_000;
 /// Steps that are remembered for people.
 const STEPS_MAX: usize = 32;
 /// Roles of certificates that are remembered: a role for every peer that ever connected would be without bound.
@@ -75,6 +77,8 @@ pub struct Health {
     pub gone: bool,
     /// An admin would like it to be a master.
     pub prefer: bool,
+    /// Which authority has signed its certificate: the hash of its key, as hexadecimal digits.
+    pub signer: String,
 }
 
 /// What is answered.
@@ -83,6 +87,8 @@ pub struct Health {
 pub enum Told {
     /// Yes, or noted.
     Yes,
+    /// Noted, by a leader who hears of no quorum himself.
+    Alone,
     /// No, and why.
     No(String),
     /// How everybody is.
@@ -159,6 +165,13 @@ impl Surroundings {
         self.known().census.clone()
     }
 
+    /// Whether a peer has said that its certificate was signed by the authority with this key hash.
+    #[must_use]
+    pub fn is_signed_by(&self, peer: PeerId, key_hash: &[u8; 32]) -> bool {
+        let signer = hex(key_hash);
+        self.known().health.iter().any(|((of, _), health)| *of == peer && health.signer == signer)
+    }
+
     /// This peer leads no more: what it saw is of yesterday.
     pub fn step_down(&self) {
         self.known().census = None;
@@ -177,8 +190,10 @@ impl Surroundings {
     }
 
     fn note(&self, from: &Member, health: Health) -> Told {
-        self.known().health.insert((from.peer, from.incarnation), health);
-        Told::Yes
+        let mut known = self.known();
+        known.health.insert((from.peer, from.incarnation), health);
+        let alone = |census: &Census| census.quorum_ack_ms.is_none_or(|ms| ms > QUORUM_MS) && census.led_ms > QUORUM_MS;
+        if known.census.as_ref().is_some_and(alone) { Told::Alone } else { Told::Yes }
     }
 
     fn answer(&self, from: &Member, telling: Telling) -> Told {
@@ -277,7 +292,7 @@ impl Roster for Surroundings {
                 return gone.then(|| (*id, Profile { lost_data: true, eligible: Some(false), ..Profile::default() }));
             };
             let may = registered.role >= Role::Master;
-            let Health { disk_low, sync_p99_ms, uptime_ms, transient, draining, gone, prefer } =
+            let Health { disk_low, sync_p99_ms, uptime_ms, transient, draining, gone, prefer, signer: _ } =
                 told.cloned().unwrap_or_default();
             let eligible = if may { told.map(|_| !transient) } else { Some(false) };
             let zone = registered.zone.iter().map(|part| part.to_string()).collect();
@@ -313,6 +328,16 @@ impl Roster for Surroundings {
             last.result = Some(result.clone().map_err(|error| error.to_string()));
         }
     }
+}
+
+/// A hash, as it is told.
+#[must_use]
+pub fn hex(hash: &[u8; 32]) -> String {
+    use std::fmt::Write as _;
+    hash.iter().fold(String::with_capacity(64), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes everything");
+        text
+    })
 }
 
 /// Milliseconds since 1970.

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
+use openraft::{AsyncRuntime, Instant as _};
 use tokio::sync::Notify;
 
 use super::fault::Fault;
@@ -13,6 +14,7 @@ use super::index::Index;
 use super::journal::Segments;
 use super::record::{self, Standing};
 use super::register::{Place, Register};
+use super::syncs::Syncs;
 use super::tail::Tail;
 use crate::disk::DiskFile;
 use crate::ground::Ground;
@@ -50,12 +52,16 @@ pub(super) struct Indexed {
     pub(super) wrong: bool,
 }
 
+/// A moment on this ground.
+pub(super) type Moment<G> = <<G as Ground>::Runtime as AsyncRuntime>::Instant;
+
 /// Common to all who have to do with one log.
 pub(super) struct Shared<G: Ground> {
     state: Mutex<State>,
     /// Replaced as a whole: readers never wait for it.
     index: Mutex<Option<Arc<dyn Index>>>,
     segments: Segments<G>,
+    pub(super) syncs: Mutex<Syncs<Moment<G>>>,
     /// A fault has come, or the end.
     changed: Notify,
 }
@@ -70,11 +76,25 @@ impl<G: Ground> Shared<G> {
     pub(super) fn new(standing: Standing, register: Register, segments: Segments<G>) -> Self {
         let indexed = Indexed { end: register.first(), ..Indexed::default() };
         let state = State { standing, register, tail: Tail::default(), changes: 0, fault: None, ended: false, indexed };
-        Self { state: Mutex::new(state), index: Mutex::new(None), segments, changed: Notify::new() }
+        Self {
+            state: Mutex::new(state),
+            index: Mutex::new(None),
+            segments,
+            syncs: Mutex::default(),
+            changed: Notify::new(),
+        }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nothing panics while it holds this lock")
+    }
+
+    pub(super) fn syncs(&self) -> MutexGuard<'_, Syncs<Moment<G>>> {
+        self.syncs.lock().expect("nothing panics while it holds this lock")
+    }
+
+    pub(super) fn now() -> Moment<G> {
+        Moment::<G>::now()
     }
 
     pub(super) fn index(&self) -> Option<Arc<dyn Index>> {

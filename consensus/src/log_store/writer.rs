@@ -198,7 +198,9 @@ impl<G: Ground> Writer<G> {
             return self.journal.sync().await;
         }
         if !(mutant::is(Mutant::VoteNotSynced) && self.batch.only_votes()) {
+            self.shared.syncs().begin(Shared::<G>::now());
             self.journal.sync().await?;
+            self.shared.syncs().end(Shared::<G>::now());
         }
         self.publish(put);
         Ok(())

@@ -110,7 +110,9 @@ impl<G: Ground, M: Machine> Replica<G, M> {
                 let metrics = self.0.raft.server_metrics();
                 let metrics = metrics.borrow_watched();
                 let (committed, effective) = (&metrics.committed_membership_config, &metrics.membership_config);
-                gate::hears(envelope, sender, &self.0.shared.me, committed, effective)
+                gate::hears(envelope, sender, &self.0.shared.me, committed, effective)?;
+                let lost = self.0.shared.acknowledged().has_lost(envelope.from);
+                if lost { Err(gate::Refusal::WentBack(envelope.from)) } else { Ok(()) }
             }
         }
     }
@@ -159,6 +161,9 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         let Append { vote, prev, entries, commit } = append;
         let request = AppendEntriesRequest { vote, prev_log_id: prev, entries, leader_commit: commit };
         let answer = self.0.raft.append_entries(request).await.ok()?;
+        if matches!(answer, AppendEntriesResponse::Conflict) {
+            self.0.lags.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
         if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
             self.hears_a_leader();
         }
@@ -263,7 +268,7 @@ fn what(refusal: &gate::Refusal, me: &Envelope) -> Mismatch {
     match refusal {
         gate::Refusal::OtherCluster => Mismatch::Cluster(me.cluster),
         gate::Refusal::OtherReceiver(_) => Mismatch::NotMe(me.from),
-        gate::Refusal::Impostor(_) => Mismatch::Incarnation,
+        gate::Refusal::Impostor(_) | gate::Refusal::WentBack(_) => Mismatch::Incarnation,
         gate::Refusal::Removed(_) | gate::Refusal::NoMember => Mismatch::NotMember,
     }
 }

@@ -9,6 +9,7 @@ use openraft::{Instant as _, ServerState};
 
 use super::{Replica, Runtime};
 use crate::ground::Ground;
+use crate::log_store::Room;
 use crate::machine::Machine;
 use crate::masters::{Observation, Progress};
 use crate::types::{Member, RaftId, StoredMembership};
@@ -35,7 +36,7 @@ pub struct Standing {
     pub applied: Option<u64>,
     /// Up to where its newest snapshot goes.
     pub snapshot: Option<u64>,
-    /// Somebody who must know says it is a member no more.
+    /// Somebody who must know says it is a member no more, or cannot be: its disk went back in time.
     pub removed: bool,
     /// Why it has stopped for good.
     pub fault: Option<String>,
@@ -54,7 +55,27 @@ impl Standing {
     }
 }
 
+/// How this host's disk is, as far as leading goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Health {
+    /// Ninety-nine of a hundred syncs of late took no longer.
+    pub sync_p99_ms: u64,
+    /// How much space there is; nothing if that cannot be known.
+    pub room: Option<Room>,
+}
+
 impl<G: Ground, M: Machine> Replica<G, M> {
+    /// How its disk is.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        Health { sync_p99_ms: ms(self.0.log.sync_p99()), room: self.0.log.room().ok() }
+    }
+
+    /// Whether nothing more fits on its disk.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.full.load(Ordering::Relaxed)
+    }
+
     /// Where it stands.
     #[must_use]
     pub fn standing(&self) -> Standing {
@@ -117,6 +138,11 @@ impl<G: Ground, M: Machine> Replica<G, M> {
             fault,
             profile: wire::Profile::default(),
         }
+    }
+
+    /// Members that lack what they have acknowledged to this replica.
+    pub(crate) fn went_back(&self) -> Vec<RaftId> {
+        self.0.shared.acknowledged().lost().collect()
     }
 
     /// What the leader sees of everybody; `None` from whoever does not lead.

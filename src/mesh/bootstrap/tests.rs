@@ -4,12 +4,19 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::super::messages::HexId;
 use super::super::seeds;
 use super::*;
 
 /// Who listens where, and how many connections there were.
 #[derive(Clone, Default)]
-struct Wires(Arc<Mutex<(BTreeMap<SocketAddr, mpsc::UnboundedSender<Visitor>>, u8)>>);
+struct Wires(Arc<Mutex<Switch>>);
+
+#[derive(Default)]
+struct Switch {
+    listeners: BTreeMap<SocketAddr, mpsc::UnboundedSender<Visitor>>,
+    connections: u8,
+}
 
 /// One host's end.
 #[derive(Clone)]
@@ -20,7 +27,7 @@ struct Callers(mpsc::UnboundedReceiver<Visitor>);
 impl Wires {
     fn listen(&self, at: SocketAddr) -> Callers {
         let (sender, receiver) = mpsc::unbounded_channel();
-        self.0.lock().unwrap().0.insert(at, sender);
+        self.0.lock().unwrap().listeners.insert(at, sender);
         Callers(receiver)
     }
 }
@@ -34,8 +41,8 @@ impl Network for Wire {
     ) -> Result<(Bytes, Exporter), String> {
         let (there, exporter) = {
             let mut wires = self.0.0.lock().unwrap();
-            wires.1 = wires.1.wrapping_add(1);
-            (wires.0.get(&at).cloned(), [wires.1; 32])
+            wires.connections = wires.connections.wrapping_add(1);
+            (wires.listeners.get(&at).cloned(), [wires.connections; 32])
         };
         let (answer, answered) = oneshot::channel();
         let answer = Box::new(move |bytes| drop(answer.send(bytes)));
@@ -101,8 +108,6 @@ async fn live(wires: Wires, host: u8, founders: Founders, joined: mpsc::Unbounde
     };
     tokio::join!(greeting, answering);
 }
-
-use super::super::messages::HexId;
 
 #[tokio::test]
 async fn five_that_start_empty_are_in_one_mesh_and_one_with_another_secret_is_not() {

@@ -466,6 +466,22 @@ fn one_that_has_asked_founds_with_most_promises_and_its_own_is_written_first() {
 }
 
 #[test]
+fn a_seed_that_is_this_host_itself_is_asked_once() {
+    let mut machine = Promise::new(who(1), 3, None, &[address(1)], "FILE".to_owned(), Moment::START);
+    let mut actions = Vec::new();
+    machine.step(Event::Tick, Moment::START, &mut actions);
+    assert!(matches!(actions[..], [Action::Say(_), Action::Ask { .. }]), "{actions:?}");
+    let actions = step(&mut machine, asks(1, What::Hello, 1));
+    let [Action::Answer { answer, .. }] = &actions[..] else { panic!("{actions:?}") };
+    let mut actions = Vec::new();
+    for second in 0..10 {
+        let event = Event::Answered { at: address(1), answer: answer.clone() };
+        machine.step(event, Moment::from_millis(second * 1000), &mut actions);
+    }
+    assert_eq!(actions, [], "neither asked again nor told about");
+}
+
+#[test]
 fn another_number_and_another_host_of_the_same_name_are_refused_and_said_once() {
     let mut machine = Promise::new(who(1), 3, None, &[], "FILE".to_owned(), Moment::START);
     let mut said = Vec::new();

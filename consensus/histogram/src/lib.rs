@@ -134,7 +134,6 @@ impl AsciiChart {
 
     /// With one more.
     #[must_use]
-    #[expect(clippy::should_implement_trait, reason = "the name that is asked for")]
     pub fn add(mut self, name: impl Into<String>, histogram: Histogram) -> Self {
         self.rows.push((name.into(), histogram.percentile_stats()));
         self

@@ -287,6 +287,16 @@ async fn authorities_change_without_a_gap() {
     a.renew(credentials).unwrap();
     ask(&a, PeerId(2), PATIENCE).await.unwrap();
     ask(&b, PeerId(1), PATIENCE).await.unwrap();
+    // Once nobody believes the old one any more, whoever still shows a certificate of it is cut off.
+    let mut credentials = next.issue(&name(PeerId(1)));
+    mesh.book.admit(&credentials, PeerId(1));
+    credentials.authorities = vec![next.certificate.clone()];
+    a.renew(credentials).unwrap();
+    a.recheck();
+    let began = Instant::now();
+    while ask(&a, PeerId(2), Duration::from_millis(100)).await.is_ok() {
+        assert!(began.elapsed() < PATIENCE, "the old authority is still believed");
+    }
     let mut wrong = mesh.credentials(PeerId(1));
     wrong.key = mesh.credentials(PeerId(1)).key;
     assert!(a.renew(wrong).is_err(), "a key to another certificate");

@@ -11,10 +11,10 @@ use quinn::{
 };
 use ring::hmac;
 use rustls::RootCertStore;
-use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::server::{ClientHello, NoClientAuth, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls::server::{ClientHello, NoClientAuth, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 
 use super::verify::Pinned;
@@ -59,6 +59,17 @@ impl Identity {
         alone.keys_match().map_err(invalid)?;
         let whole = CertifiedKey::new(std::iter::once(own).chain(authorities).collect(), key);
         Ok(Self { own: Arc::new(alone), whole: Arc::new(whole), roots: Arc::new(roots) })
+    }
+}
+
+impl Identity {
+    /// Is this certificate still signed by one of our authorities, and not expired?
+    pub(super) fn vouches(&self, certificate: &[u8]) -> Result<(), String> {
+        let certificate = CertificateDer::from(certificate);
+        let words = |error: rustls::Error| error.to_string();
+        let parsed = ParsedCertificate::try_from(&certificate).map_err(words)?;
+        let algorithms = PROVIDER.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, &[], UnixTime::now(), algorithms).map_err(words)
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::complaints::{Complaints, Kind};
 use super::configs::{self, Identity};
+use super::mesh::Face;
 use super::visits::{self, Porch};
 use super::{Close, Credentials, Doorkeeper, Errand, Exporter, MESH, Options, Pin, Quic};
 use super::{VisitError, Visited, Visits, guests, mesh, stranger};
@@ -176,7 +177,8 @@ impl Endpoint {
         let identity = Identity::new(&credentials)?;
         let client = configs::member(&self.0.options, &identity)?;
         let (quinn, complaints) = (self.0.quinn.clone(), self.0.complaints.clone());
-        let quic = Quic::new(self.clone(), quinn, complaints, client, (cluster, me), doorkeeper);
+        let face = Face { identity: identity.clone(), client };
+        let quic = Quic::new(self.clone(), quinn, complaints, face, (cluster, me), doorkeeper);
         let former = self.0.mesh();
         let mesh = Some((identity.clone(), Arc::downgrade(&quic.shared)));
         self.0.change(|_| Ok(State { visitors: identity, mesh }))?;
@@ -194,9 +196,9 @@ impl Endpoint {
             if !state.mesh.as_ref().is_some_and(|(_, mesh)| mesh.ptr_eq(&current)) {
                 return Err(io::Error::new(io::ErrorKind::NotConnected, "another mesh has taken its place"));
             }
-            Ok(State { visitors: identity.clone(), mesh: Some((identity, current)) })
+            Ok(State { visitors: identity.clone(), mesh: Some((identity.clone(), current)) })
         })?;
-        quic.shared.set_client(client);
+        quic.shared.set_face(Face { identity, client });
         Ok(())
     }
 

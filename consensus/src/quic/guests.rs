@@ -56,11 +56,11 @@ impl Guests {
         }
     }
 
-    /// Asks the doorkeeper about all of them again.
-    pub(super) fn recheck(&self, doorkeeper: &dyn Doorkeeper) {
+    /// Asks about all of them again.
+    pub(super) fn recheck(&self, admits: impl Fn(&[u8]) -> Result<Caller, String>) {
         let guests: Vec<_> = self.lock().values().cloned().collect();
         for guest in guests {
-            match doorkeeper.admits(&guest.certificate) {
+            match admits(&guest.certificate) {
                 Ok(Caller { peer, may_lead }) if peer == guest.peer => {
                     guest.may_lead.store(may_lead, Ordering::Relaxed);
                 }
@@ -116,6 +116,10 @@ pub(super) async fn receive(shared: Arc<Shared>, connection: quinn::Connection, 
         return Close::Busy.say(&connection, "too many connections");
     }
     drop(handshake);
+    if shared.is_closed() {
+        // It was closed while he came in, perhaps without seeing him.
+        return shared.guests.close();
+    }
     shared.has_called(guest.peer, first.life);
     let ended = hear(&shared, &guest, first).await;
     shared.guests.leave(&guest);

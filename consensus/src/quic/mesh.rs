@@ -12,11 +12,12 @@ use tokio::sync::Notify;
 
 use super::calls::Gone;
 use super::complaints::{Complaints, Kind};
+use super::configs::Identity;
 use super::endpoint::Endpoint;
 use super::guests::Guests;
 use super::inbox::Inbox;
 use super::peer::Peer;
-use super::{Close, Credentials, Doorkeeper, QuicReply, chance};
+use super::{Caller, Close, Credentials, Doorkeeper, QuicReply, chance};
 use crate::identity::{ClusterId, PeerId};
 use crate::limits::{DEADLINE_MAX, FRAME_BYTES_MAX};
 use crate::transport::{CallError, Incoming, Lane, Transport};
@@ -32,12 +33,19 @@ pub(super) struct Shared {
     pub(super) inbox: Inbox,
     pub(super) guests: Guests,
     pub(super) complaints: Arc<Complaints>,
-    /// How others are called.
-    client: Mutex<quinn::ClientConfig>,
+    /// What is shown and believed, and how others are called with it.
+    face: Mutex<Face>,
     peers: Mutex<BTreeMap<PeerId, Arc<Peer>>>,
     is_closed: AtomicBool,
     /// For all who wait at that moment.
     pub(super) closed: Notify,
+}
+
+/// What is shown and believed, and how others are called with it.
+#[derive(Clone)]
+pub(super) struct Face {
+    pub(super) identity: Identity,
+    pub(super) client: quinn::ClientConfig,
 }
 
 impl Shared {
@@ -45,12 +53,18 @@ impl Shared {
         self.is_closed.load(Ordering::SeqCst)
     }
 
-    pub(super) fn client(&self) -> quinn::ClientConfig {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn face(&self) -> Face {
+        self.face.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn set_client(&self, client: quinn::ClientConfig) {
-        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
+    pub(super) fn set_face(&self, face: Face) {
+        *self.face.lock().unwrap_or_else(PoisonError::into_inner) = face;
+    }
+
+    /// Would whoever has shown this certificate be let in now?
+    pub(super) fn admits(&self, certificate: &[u8], identity: &Identity) -> Result<Caller, String> {
+        identity.vouches(certificate)?;
+        self.doorkeeper.admits(certificate)
     }
 
     pub(super) fn misbehaved(&self, connection: &quinn::Connection, why: &str) {
@@ -116,7 +130,7 @@ impl Quic {
         endpoint: Endpoint,
         quinn: quinn::Endpoint,
         complaints: Arc<Complaints>,
-        client: quinn::ClientConfig,
+        face: Face,
         (cluster, me): (ClusterId, PeerId),
         doorkeeper: Arc<dyn Doorkeeper>,
     ) -> Self {
@@ -129,7 +143,7 @@ impl Quic {
             inbox: Inbox::default(),
             guests: Guests::default(),
             complaints,
-            client: Mutex::new(client),
+            face: Mutex::new(face),
             peers: Mutex::default(),
             is_closed: AtomicBool::new(false),
             closed: Notify::new(),
@@ -145,10 +159,13 @@ impl Quic {
         self.endpoint.renew(self, &credentials)
     }
 
-    /// Asks the doorkeeper about everybody who is connected, and closes what he lets in no more.
+    /// Asks again about everybody who is connected, and closes what would not be let in any more: the doorkeeper says no,
+    /// the certificate has expired, or its authority is believed no more.
     pub fn recheck(&self) {
-        self.shared.guests.recheck(&*self.shared.doorkeeper);
-        self.shared.peers().iter().for_each(|peer| peer.recheck(&*self.shared.doorkeeper));
+        let Face { identity, .. } = self.shared.face();
+        let admits = |certificate: &[u8]| self.shared.admits(certificate, &identity);
+        self.shared.guests.recheck(admits);
+        self.shared.peers().iter().for_each(|peer| peer.recheck(admits));
     }
 }
 

@@ -14,7 +14,7 @@ use super::backoff::Backoff;
 use super::calls::{Calls, Gone};
 use super::frame::{Batch, Decoder, Frame};
 use super::mesh::Shared;
-use super::{Close, chance, dial};
+use super::{Caller, Close, chance, dial};
 use crate::identity::PeerId;
 use crate::limits::STREAM_WINDOW_BYTES;
 use crate::transport::Lane;
@@ -113,11 +113,11 @@ impl Peer {
         self.heard.notify_one();
     }
 
-    /// Closes the connection if the doorkeeper lets its other end in no more.
-    pub(super) fn recheck(&self, doorkeeper: &dyn super::Doorkeeper) {
+    /// Closes the connection if its other end would not be let in any more.
+    pub(super) fn recheck(&self, admits: impl Fn(&[u8]) -> Result<Caller, String>) {
         let Some(Open { connection, .. }) = self.open().clone() else { return };
         let Some(certificate) = dial::shown(&connection) else { return };
-        match doorkeeper.admits(&certificate) {
+        match admits(&certificate) {
             Ok(caller) if caller.peer == self.peer => {}
             Ok(_) => Close::Refused.say(&connection, "you are somebody else"),
             Err(why) => Close::Refused.say(&connection, &why),
@@ -182,7 +182,7 @@ impl Peer {
 
     /// Reaches him. If he makes himself heard meanwhile he has just begun to listen, and is asked anew.
     async fn dial(&self, shared: &Shared) -> Result<quinn::Connection, dial::DialError> {
-        let config = shared.client();
+        let config = shared.face().client;
         let doorkeeper = &*shared.doorkeeper;
         let _heard_before = self.heard.notified().now_or_never();
         let began_to_listen = async {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -124,6 +124,8 @@ pub struct Node {
     pub setup: Setup,
     /// Its end of the network.
     pub quic: Quic,
+    /// Since when the leader that is heard says that he hears of no quorum; else the end of time.
+    alone_since: AtomicU64,
     draining: AtomicBool,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -183,6 +185,7 @@ impl Node {
             book,
             quic,
             keyring,
+            alone_since: AtomicU64::new(u64::MAX),
             draining: AtomicBool::new(false),
             tasks: Mutex::new(JoinSet::new()),
             setup,
@@ -277,6 +280,13 @@ impl Node {
         .inspect_err(|_| self.draining.store(false, Ordering::Relaxed))
     }
 
+    /// How long the leader has said that he hears of no quorum, if he does: what he says is heard, and worth nothing.
+    #[must_use]
+    pub fn alone_ms(&self) -> Option<u64> {
+        let since = self.alone_since.load(Ordering::Relaxed);
+        (since != u64::MAX).then(|| self.replica.now_ms().saturating_sub(since))
+    }
+
     /// Whether it is a master now.
     #[must_use]
     pub fn votes(&self) -> bool {
@@ -298,7 +308,7 @@ impl Node {
     pub async fn ask(&self, telling: &Telling) -> Result<(), String> {
         match self.tell(telling).await {
             Told::No(why) => Err(why),
-            Told::Yes | Told::Seen(_) => Ok(()),
+            Told::Yes | Told::Alone | Told::Seen(_) => Ok(()),
         }
     }
 
@@ -306,7 +316,7 @@ impl Node {
     pub async fn look(&self) -> Option<Vec<Seen>> {
         match self.tell(&Telling::Look {}).await {
             Told::Seen(seen) => Some(seen),
-            Told::Yes | Told::No(_) => None,
+            Told::Yes | Told::Alone | Told::No(_) => None,
         }
     }
 
@@ -321,8 +331,10 @@ impl Node {
             gone,
             ..Health::default()
         };
-        if let Told::No(why) = self.tell(&Telling::Health(health)).await {
-            tracing::trace!(why, "the leader does not know how this host is");
+        match self.tell(&Telling::Health(health)).await {
+            Told::No(why) => tracing::trace!(why, "the leader does not know how this host is"),
+            Told::Alone => _ = self.alone_since.fetch_min(self.replica.now_ms(), Ordering::Relaxed),
+            Told::Yes | Told::Seen(_) => self.alone_since.store(u64::MAX, Ordering::Relaxed),
         }
     }
 

@@ -21,6 +21,8 @@ use super::handover::Bell;
 
 /// What members tell a leader, at most.
 const TOLD_BYTES_MAX: usize = 4096;
+/// A leader that has heard of no quorum for so long says so. Longer than an election.
+pub const QUORUM_MS: u64 = 2_000;
 /// Steps that are remembered for people.
 const STEPS_MAX: usize = 32;
 /// Roles of certificates that are remembered: a role for every peer that ever connected would be without bound.
@@ -83,6 +85,8 @@ pub struct Health {
 pub enum Told {
     /// Yes, or noted.
     Yes,
+    /// Noted, by a leader who hears of no quorum himself.
+    Alone,
     /// No, and why.
     No(String),
     /// How everybody is.
@@ -177,8 +181,10 @@ impl Surroundings {
     }
 
     fn note(&self, from: &Member, health: Health) -> Told {
-        self.known().health.insert((from.peer, from.incarnation), health);
-        Told::Yes
+        let mut known = self.known();
+        known.health.insert((from.peer, from.incarnation), health);
+        let alone = |census: &Census| census.quorum_ack_ms.is_none_or(|ms| ms > QUORUM_MS) && census.led_ms > QUORUM_MS;
+        if known.census.as_ref().is_some_and(alone) { Told::Alone } else { Told::Yes }
     }
 
     fn answer(&self, from: &Member, telling: Telling) -> Told {

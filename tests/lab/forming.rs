@@ -51,6 +51,7 @@ fn two_hosts_are_a_master_and_a_learner() {
     expect_done(&to_master.verb(["kv", "put", "lab/alone", "y"]));
     field.peers.get(&learner).restart();
     field.peers.until_formed(1, 1);
+    assert!(wait(PATIENCE, || to_learner.verb(["kv", "get", "lab/alone"]).out.trim_end() == "y").is_some());
     // Without the master nothing is written; what is there is read, and its age is said.
     field.peers.get(&master).kill();
     let told =

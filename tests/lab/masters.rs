@@ -164,7 +164,7 @@ fn batch_runs_never_become_masters_and_leave_nothing() {
             assert_eq!(field.peers.get(host).ended(), 0, "{}", field.peers.get(host).tail());
             field.peers.0.remove(host);
         }
-        assert_eq!(seen, 3, "the batch runs took part in the mesh");
+        assert!(seen >= 3, "the batch runs took no part in the mesh: {seen}");
     }
     let took = field.peers.until(PATIENCE, "only the one that stays is known", |members| members.hosts() == ["p1"]);
     machine::say(&format!("ten batch runs have left nothing {:.1} s after the last", took.as_secs_f64()));

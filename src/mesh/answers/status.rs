@@ -6,15 +6,17 @@ use serde_json::{Value, json};
 use super::members;
 use crate::events::rfc3339;
 use crate::mesh::node::Node;
+use crate::mesh::surroundings::QUORUM_MS;
 use crate::mesh::{Mesh, Stage};
-
-/// Heard of no longer ago than this, a quorum is there. Longer than an election.
-const QUORUM_MS: u64 = 2_000;
 
 /// How old what this host has may be: since when it heard of nobody who has a quorum. `None`: it never has.
 pub(super) fn age_ms(node: &Node) -> Option<u64> {
     if let Some(seen) = node.replica.observe() {
         return seen.quorum_ack_ms;
+    }
+    if let Some(alone) = node.alone_ms() {
+        // It was so for a while when it was first said.
+        return Some(alone + QUORUM_MS + 1);
     }
     let silence = u64::try_from(node.replica.silence().as_millis()).unwrap_or(u64::MAX);
     // At the beginning of its life nobody was heard.

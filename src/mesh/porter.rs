@@ -70,9 +70,12 @@ pub struct Porter<P> {
     attempts: Mutex<Attempts>,
     /// One at a time: many who come at once with one token would only get in each other's way.
     admitting: tokio::sync::Mutex<()>,
-    /// Whose token was used here, under which key, by the token and the host.
-    used: Mutex<BTreeMap<(String, String), (PeerId, [u8; 32])>>,
+    /// Whose token was used here, under which key.
+    used: Mutex<BTreeMap<ByToken, (PeerId, [u8; 32])>>,
 }
+
+/// A token, and the host it was used for.
+type ByToken = (String, String);
 
 impl<P: Proposer> Porter<P> {
     /// At the door of a member.
@@ -137,7 +140,7 @@ impl<P: Proposer> Porter<P> {
         };
         for _ in 0..RACES_MAX {
             let read = self.client.read(Read::Latest(LIMIT), |store| {
-                judge(store, self.own.cluster, &wish, signed, exporter, self.begun(&wish))
+                judge(store, (self.own.cluster, self.lodge.unix_ms()), &wish, signed, exporter, self.begun(&wish))
             });
             let (host, role) = match read.await.map(|found| found.value) {
                 Ok(Verdict::Refuse(kind, why)) => return Reply::refused(kind, why),
@@ -277,6 +280,6 @@ impl<P: Proposer> Porter<P> {
     }
 }
 
-fn by_token(wish: &Wish) -> (String, String) {
+fn by_token(wish: &Wish) -> ByToken {
     (wish.token.clone(), wish.host.clone())
 }

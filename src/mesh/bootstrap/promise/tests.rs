@@ -500,7 +500,7 @@ fn another_number_and_another_host_of_the_same_name_are_refused_and_said_once() 
     }
     expect_test::expect![[r#"
         h2 was started with --expect 5, this host with 3
-        1 of 3 hosts are here to found a mesh: this one and []
+        1 of 3 hosts are here to found a mesh: this one
         another host at 10.0.0.3 is called h1 as well: give one of them a --hostname
         10.0.0.4 was given another secret than this host: it is not heard"#]]
     .assert_eq(&said.join("\n"));

@@ -223,7 +223,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
                 Some((id, leader)) => {
                     let left = until.left();
                     let propose = Request::Propose { command: request.clone(), deadline: left };
-                    self.ask_member(id, &leader, &propose, left).await
+                    self.ask_leader(id, &leader, &propose, left).await
                 }
                 None => Answer::NotLeader { leader: None },
             };
@@ -247,7 +247,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         let index = loop {
             let answer = match self.leader() {
                 Some((id, _)) if id == self.id() => self.read_here(until.left()).await,
-                Some((id, leader)) => self.ask_member(id, &leader, &Request::ReadIndex, until.left()).await,
+                Some((id, leader)) => self.ask_leader(id, &leader, &Request::ReadIndex, until.left()).await,
                 None => Answer::NotLeader { leader: None },
             };
             match answer {
@@ -327,6 +327,25 @@ impl<G: Ground, M: Machine> Replica<G, M> {
             Err(AskError::Wire(error)) => Answer::Refused { why: error.to_string() },
             Err(error @ AskError::Mismatch(_)) => Answer::Unavailable { why: error.to_string() },
             Err(error) => Answer::Unknown { why: error.to_string() },
+        }
+    }
+
+    /// Asks the leader for as long as it is taken for that: one that is cut off never answers, and its successor can be
+    /// asked long before a deadline says so.
+    async fn ask_leader(&self, id: RaftId, leader: &Member, request: &Request, deadline: Duration) -> Answer {
+        let mut metrics = self.0.raft.server_metrics();
+        let deposed = async {
+            while metrics.borrow_watched().current_leader == Some(id) {
+                if metrics.changed().await.is_err() {
+                    // This replica has stopped, which the answer finds out.
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = self.ask_member(id, leader, request, deadline) => answer,
+            () = deposed => Answer::Unknown { why: "somebody else leads by now, or stands for it".to_owned() },
         }
     }
 

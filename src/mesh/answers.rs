@@ -96,7 +96,8 @@ impl Desk {
             }
             Ask::TokenList => Ok(tokens::list(self.shared()?)),
             Ask::TokenRevoke { id } => tokens::revoke(&*self.node()?, &id).await,
-            Ask::Doctor | Ask::RotateCa | Ask::Join { .. } | Ask::Save { .. } => {
+            Ask::RotateCa => cluster::rotate(&*self.node()?).await,
+            Ask::Doctor | Ask::Join { .. } | Ask::Save { .. } => {
                 Err(Failure::new(Exit::Unavailable, "this is not built yet"))
             }
             Ask::Watch { .. } | Ask::List { .. } | Ask::Lock { .. } | Ask::Pipe => {

@@ -6,6 +6,9 @@
 //! the log, or a backup of it, signs nothing.
 
 mod judge;
+mod rotation;
+
+pub use rotation::rotate;
 #[cfg(test)]
 mod tests;
 
@@ -13,8 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mgmt_consensus::authority::{Authority, Certificate, KeyPair};
+use mgmt_consensus::authority::{Authority, Badge, Certificate, KeyPair};
 use mgmt_consensus::types::{Member, RaftId};
+use mgmt_store::Shared;
 use mgmt_store::replicated::Read;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -91,14 +95,15 @@ impl Bell {
 pub struct Steward {
     replica: Replica,
     client: Client,
+    shared: Arc<Shared>,
     keyring: Arc<Keyring>,
 }
 
 impl Steward {
     /// Of a member.
     #[must_use]
-    pub fn new(replica: Replica, client: Client, keyring: Arc<Keyring>) -> Self {
-        Self { replica, client, keyring }
+    pub fn new(replica: Replica, client: Client, shared: Arc<Shared>, keyring: Arc<Keyring>) -> Self {
+        Self { replica, client, shared, keyring }
     }
 
     /// Works for as long as it is polled.
@@ -172,6 +177,11 @@ impl Steward {
                 None => Handed::refused(Kind::TryAgain, "this host has no key of the authority either"),
             },
             Hand::Renew { public_key } => self.sign(from, &public_key.0).await,
+            Hand::Authorities => Handed::Authorities { authorities: sent(&self.keyring.papers().authorities) },
+            Hand::Rotate => match self.rotate(from).await {
+                Ok(()) => Handed::Kept,
+                Err(why) => Handed::refused(Kind::Other, why),
+            },
         }
     }
 
@@ -201,18 +211,29 @@ impl Steward {
             Ok(found) => found.value,
             Err(error) => return Handed::refused(Kind::TryAgain, format!("there is no quorum here just now: {error}")),
         };
-        let made = badge.and_then(|badge| {
-            let made = authority.issue(&badge, public_key, unix_ms() / 1000);
-            made.map_err(|error| (Kind::Other, error.to_string()))
-        });
-        match made {
-            Ok(certificate) => Handed::Papers(Papers {
-                certificate: HexText(certificate.der().to_vec()),
-                authorities: sent(&self.keyring.papers().authorities),
-                members: Vec::new(),
-            }),
+        match badge.and_then(|badge| self.made(&authority, &badge, public_key).map_err(|why| (Kind::Other, why))) {
+            Ok(papers) => Handed::Papers(papers),
             Err((kind, why)) => Handed::refused(kind, why),
         }
+    }
+
+    /// A certificate for this host itself, if it can sign. Without a quorum too: nobody could renew the masters of a mesh
+    /// whose certificates have all ended, and whoever has the key can sign what he likes.
+    pub(super) fn own(&self, public_key: &[u8; 32]) -> Option<Result<Papers, String>> {
+        let authority = self.keyring.authority()?;
+        let me = self.replica.identity();
+        let who = (authority.cluster(), me.peer, me.host.as_str());
+        let badge = self.shared.read(|store| porter::registered(store, who, public_key));
+        Some(badge.map_err(|(_, why)| why).and_then(|badge| self.made(&authority, &badge, public_key)))
+    }
+
+    fn made(&self, authority: &Authority, badge: &Badge, public_key: &[u8; 32]) -> Result<Papers, String> {
+        let certificate = authority.issue(badge, public_key, unix_ms() / 1000).map_err(|error| error.to_string())?;
+        Ok(Papers {
+            certificate: HexText(certificate.der().to_vec()),
+            authorities: sent(&self.keyring.papers().authorities),
+            members: Vec::new(),
+        })
     }
 
     /// Keeps the key where it is needed and nowhere else, for as long as it is polled.
@@ -243,7 +264,11 @@ impl Steward {
     async fn fetch(&self) {
         let standing = self.replica.standing();
         let others: Vec<RaftId> = standing.voters().into_iter().flatten().filter(|id| *id != standing.id).collect();
-        for id in others {
+        self.fetch_from(&others).await;
+    }
+
+    async fn fetch_from(&self, others: &[RaftId]) {
+        for id in others.iter().copied() {
             let Ok(message) = Hand::Fetch.write() else { return };
             let Ok(answer) = self.replica.hand(id, message, HAND).await else { continue };
             if let Ok(Handed::Authority { authorities, key }) = Handed::read(&answer) {
@@ -289,7 +314,9 @@ fn write(handed: Handed) -> Bytes {
 }
 
 /// Does what waits for the disk, where nobody else waits for it.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T, KeepError> + Send + 'static) -> Result<T, String> {
+pub(super) async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, KeepError> + Send + 'static,
+) -> Result<T, String> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),

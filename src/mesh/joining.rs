@@ -264,7 +264,14 @@ pub(super) fn read(
     if authorities.iter().any(|authority| authority.authority_of() != Ok(cluster)) {
         return Err("an authority is of another cluster".to_owned());
     }
-    let counts = |authority: &&Certificate| believed.is_none_or(|believed| believed.contains(&authority.key_hash()));
+    let known = |hash: [u8; 32]| believed.is_none_or(|believed| believed.contains(&hash));
+    // One that takes the place of a known one has a certificate that the known one has signed.
+    let vouched = |hash: [u8; 32]| {
+        let of_hash = authorities.iter().filter(|bridge| bridge.key_hash() == hash);
+        let mut pairs = of_hash.flat_map(|bridge| authorities.iter().map(move |former| (bridge, former)));
+        pairs.any(|(bridge, former)| known(former.key_hash()) && bridge.signed_by(former))
+    };
+    let counts = |authority: &&Certificate| known(authority.key_hash()) || vouched(authority.key_hash());
     if !authorities.iter().filter(counts).any(|authority| own.signed_by(authority)) {
         return Err("no authority that is believed here has signed the certificate".to_owned());
     }

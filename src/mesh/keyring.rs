@@ -65,6 +65,14 @@ impl Keyring {
         self.held().authority.clone()
     }
 
+    /// The hash of the key that has signed this host's certificate, as far as that authority is believed.
+    #[must_use]
+    pub fn signer(&self) -> Option<[u8; 32]> {
+        let held = self.held();
+        let mut believed = held.papers.authorities.iter();
+        believed.find(|authority| held.papers.certificate.signed_by(authority)).map(Certificate::key_hash)
+    }
+
     /// Keeps the authority's key, and whom to believe: the authority itself first. Waits for the disk; it survives a
     /// power cut once this returns.
     ///

@@ -28,14 +28,15 @@ use tokio::task::JoinSet;
 
 use super::bootstrap::{self, Founders};
 use super::door;
-use super::handover::{Bell, Steward};
+use super::handover::{self, Bell, Steward};
 use super::keyring::Keyring;
 use super::messages::found::Who;
 use super::papers::{Papers, PapersError};
 use super::place::Place;
 use super::porter::{self, Porter};
 use super::registrar::{self, Book, Listed, Own};
-use super::surroundings::{Health, Seen, Surroundings, Telling, Told, Transfer};
+use super::renewal;
+use super::surroundings::{Health, Seen, Surroundings, Telling, Told, Transfer, hex};
 
 /// This host's part of the group.
 pub type Replica = mgmt_consensus::Replica<Native, StoreMachine>;
@@ -191,7 +192,11 @@ impl Node {
             setup,
         });
         node.begin(&papers, desk, wanted);
-        let steward = Steward::new(node.replica.clone(), node.client.clone(), node.keyring.clone());
+        let steward =
+            Steward::new(node.replica.clone(), node.client.clone(), node.shared.clone(), node.keyring.clone());
+        let here = node.here(steward.clone());
+        node.spawn(async move { renewal::keep(&here).await });
+        node.spawn(steward.clone().settle(node.surroundings.clone()));
         node.spawn(steward.clone().watch());
         node.spawn(steward.work(rung));
         Ok(node)
@@ -227,6 +232,18 @@ impl Node {
             self.spawn(bootstrap::greet(endpoint, founders, me, listen, move || founded.mesh()));
         }
         self.spawn(transfer(self.replica.clone(), wanted));
+    }
+
+    fn here(&self, steward: Steward) -> renewal::Here {
+        renewal::Here {
+            replica: self.replica.clone(),
+            steward,
+            keyring: self.keyring.clone(),
+            book: self.book.clone(),
+            quic: self.quic.clone(),
+            endpoint: self.setup.endpoint.clone(),
+            shown: Mutex::new(self.keyring.papers()),
+        }
     }
 
     /// Runs something for as long as this life.
@@ -312,6 +329,14 @@ impl Node {
         }
     }
 
+    /// Has whoever leads make another authority.
+    ///
+    /// # Errors
+    /// In words, why there is none.
+    pub async fn rotate(&self) -> Result<(), String> {
+        handover::rotate(&self.replica).await
+    }
+
     /// How everybody is, as the leader sees it; `None` if there is nobody who knows.
     pub async fn look(&self) -> Option<Vec<Seen>> {
         match self.tell(&Telling::Look {}).await {
@@ -329,6 +354,7 @@ impl Node {
             transient: self.setup.transient,
             draining: self.draining.load(Ordering::Relaxed),
             gone,
+            signer: self.keyring.signer().map(|hash| hex(&hash)).unwrap_or_default(),
             ..Health::default()
         };
         match self.tell(&Telling::Health(health)).await {

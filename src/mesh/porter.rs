@@ -70,9 +70,12 @@ pub struct Porter<P> {
     attempts: Mutex<Attempts>,
     /// One at a time: many who come at once with one token would only get in each other's way.
     admitting: tokio::sync::Mutex<()>,
-    /// Whose token was used here, under which key, by the token and the host.
-    used: Mutex<BTreeMap<(String, String), (PeerId, [u8; 32])>>,
+    /// Whose token was used here, under which key.
+    used: Mutex<BTreeMap<ByToken, (PeerId, [u8; 32])>>,
 }
+
+/// A token, and the host it was used for.
+type ByToken = (String, String);
 
 impl<P: Proposer> Porter<P> {
     /// At the door of a member.
@@ -277,6 +280,6 @@ impl<P: Proposer> Porter<P> {
     }
 }
 
-fn by_token(wish: &Wish) -> (String, String) {
+fn by_token(wish: &Wish) -> ByToken {
     (wish.token.clone(), wish.host.clone())
 }

@@ -77,6 +77,8 @@ pub struct Health {
     pub gone: bool,
     /// An admin would like it to be a master.
     pub prefer: bool,
+    /// Which authority has signed its certificate: the hash of its key, as hexadecimal digits.
+    pub signer: String,
 }
 
 /// What is answered.
@@ -161,6 +163,13 @@ impl Surroundings {
     #[must_use]
     pub fn census(&self) -> Option<Census> {
         self.known().census.clone()
+    }
+
+    /// Whether a peer has said that its certificate was signed by the authority with this key hash.
+    #[must_use]
+    pub fn is_signed_by(&self, peer: PeerId, key_hash: &[u8; 32]) -> bool {
+        let signer = hex(key_hash);
+        self.known().health.iter().any(|((of, _), health)| *of == peer && health.signer == signer)
     }
 
     /// This peer leads no more: what it saw is of yesterday.
@@ -283,7 +292,7 @@ impl Roster for Surroundings {
                 return gone.then(|| (*id, Profile { lost_data: true, eligible: Some(false), ..Profile::default() }));
             };
             let may = registered.role >= Role::Master;
-            let Health { disk_low, sync_p99_ms, uptime_ms, transient, draining, gone, prefer } =
+            let Health { disk_low, sync_p99_ms, uptime_ms, transient, draining, gone, prefer, signer: _ } =
                 told.cloned().unwrap_or_default();
             let eligible = if may { told.map(|_| !transient) } else { Some(false) };
             let zone = registered.zone.iter().map(|part| part.to_string()).collect();
@@ -319,6 +328,16 @@ impl Roster for Surroundings {
             last.result = Some(result.clone().map_err(|error| error.to_string()));
         }
     }
+}
+
+/// A hash, as it is told.
+#[must_use]
+pub fn hex(hash: &[u8; 32]) -> String {
+    use std::fmt::Write as _;
+    hash.iter().fold(String::with_capacity(64), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes everything");
+        text
+    })
 }
 
 /// Milliseconds since 1970.

@@ -6,6 +6,7 @@
 
 pub mod disks;
 pub mod group;
+pub mod papers;
 pub mod play;
 pub mod store;
 
@@ -38,4 +39,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "store_keyspace", check: play::keyspace, read: play::read_keyspace },
     Target { name: "key", check: store::key, read: store::read_key },
     Target { name: "host_name", check: store::host_name, read: store::read_host_name },
+    Target { name: "certificates", check: papers::certificates, read: papers::read_certificates },
+    Target { name: "tokens", check: papers::tokens, read: papers::read_tokens },
 ];

@@ -37,6 +37,7 @@ mod disks;
 mod endurance;
 mod floods;
 mod forming;
+mod founding;
 mod growth;
 mod kills;
 mod linear;

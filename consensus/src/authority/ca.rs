@@ -66,12 +66,7 @@ impl Authority {
     /// When there is no randomness, or the clock is far off.
     pub fn create(cluster: ClusterId, now_s: u64) -> Result<Self, IssueError> {
         let key = KeyPair::generate()?;
-        let mut params = params(now_s, AUTHORITY_DAYS, &key.public_key())?;
-        params.distinguished_name = name_of(cluster, &key);
-        params.subject_alt_names = vec![SanType::URI(encoded(cluster_uri(cluster))?)];
-        // It signs hosts, and no further authorities.
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let params = authority(cluster, &key, now_s)?;
         let made = params.self_signed(&key).map_err(|error| IssueError::Encode(error.to_string()))?;
         Self::from_parts(Certificate::from_der(made.der().to_vec())?, key)
     }
@@ -106,6 +101,26 @@ impl Authority {
         self.cluster
     }
 
+    /// Signs that another authority of the same cluster takes its place: who believes this one then believes that one.
+    ///
+    /// # Errors
+    /// When it is of another cluster.
+    pub fn vouch(&self, next: &Self, now_s: u64) -> Result<Certificate, IssueError> {
+        if next.cluster != self.cluster {
+            return Err(IssueError::OtherCluster(self.cluster, next.cluster));
+        }
+        let params = authority(self.cluster, &next.key, now_s)?;
+        let made = params.signed_by(&next.key, &self.issuer()).map_err(|e| IssueError::Encode(e.to_string()))?;
+        Ok(Certificate::from_der(made.der().to_vec())?)
+    }
+
+    fn issuer(&self) -> Issuer<'static, &KeyPair> {
+        let mut ours = CertificateParams::default();
+        ours.distinguished_name = name_of(self.cluster, &self.key);
+        ours.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        Issuer::new(ours, &self.key)
+    }
+
     /// Signs that somebody with this key is who the badge says. Whether he is, was checked before.
     ///
     /// # Errors
@@ -118,11 +133,8 @@ impl Authority {
         let mut params = leaf(badge.peer, public_key, now_s)?;
         params.subject_alt_names.push(SanType::URI(encoded(badge.uri())?));
         params.custom_extensions = vec![CustomExtension::from_oid_content(ROLE_OID, role_der(badge.role))];
-        let mut ours = CertificateParams::default();
-        ours.distinguished_name = name_of(self.cluster, &self.key);
-        ours.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let issuer = Issuer::new(ours, &self.key);
-        let made = params.signed_by(&Subject(*public_key), &issuer).map_err(|e| IssueError::Encode(e.to_string()))?;
+        let made =
+            params.signed_by(&Subject(*public_key), &self.issuer()).map_err(|e| IssueError::Encode(e.to_string()))?;
         let made = Certificate::from_der(made.der().to_vec())?;
         // What nobody would accept is not given out.
         if made.badge()? == *badge { Ok(made) } else { Err(CertificateError::Foreign("its names changed").into()) }
@@ -143,6 +155,17 @@ pub fn temporary(peer: PeerId, key: &KeyPair, now_s: u64) -> Result<Vec<u8>, Iss
     let params = leaf(peer, &key.public_key(), now_s)?;
     let made = params.self_signed(key).map_err(|error| IssueError::Encode(error.to_string()))?;
     Ok(made.der().to_vec())
+}
+
+/// What every authority's certificate has.
+fn authority(cluster: ClusterId, key: &KeyPair, now_s: u64) -> Result<CertificateParams, IssueError> {
+    let mut params = params(now_s, AUTHORITY_DAYS, &key.public_key())?;
+    params.distinguished_name = name_of(cluster, key);
+    params.subject_alt_names = vec![SanType::URI(encoded(cluster_uri(cluster))?)];
+    // It signs hosts, and no further authorities.
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    Ok(params)
 }
 
 /// What every peer's certificate has: it is server to some and client to others.

@@ -111,6 +111,26 @@ fn two_authorities_of_one_cluster_are_told_apart() {
 }
 
 #[test]
+fn who_knows_the_former_authority_alone_believes_the_next_one_by_its_word() {
+    let (old, new, key) = (authority(), authority(), KeyPair::generate().unwrap());
+    let bridge = old.vouch(&new, NOW_S).unwrap();
+    assert!(bridge.signed_by(old.certificate()) && bridge.key_hash() == new.certificate().key_hash());
+    assert_eq!(bridge.authority_of(), Ok(ClusterId(0xc1)));
+    let made = new.issue(&badge(Role::Agent), &key.public_key(), NOW_S).unwrap();
+    let between = [CertificateDer::from(bridge.der().to_vec())];
+    let (leaf, now) =
+        (CertificateDer::from(made.der().to_vec()), UnixTime::since_unix_epoch(Duration::from_secs(NOW_S)));
+    let name = ServerName::try_from(server_name(PeerId(0xbee))).unwrap();
+    let servers = WebPkiServerVerifier::builder_with_provider(roots(&[&old]), provider()).build().unwrap();
+    servers.verify_server_cert(&leaf, &between, &name, &[], now).unwrap();
+    assert!(servers.verify_server_cert(&leaf, &[], &name, &[], now).is_err());
+    let clients = WebPkiClientVerifier::builder_with_provider(roots(&[&old]), provider()).build().unwrap();
+    clients.verify_client_cert(&leaf, &between, now).unwrap();
+    let other = Authority::create(ClusterId(2), NOW_S).unwrap();
+    assert!(old.vouch(&other, NOW_S).is_err());
+}
+
+#[test]
 fn nobody_signs_for_another_cluster_or_an_impossible_host() {
     let (authority, key) = (authority(), KeyPair::generate().unwrap().public_key());
     let issue = |badge: Badge| authority.issue(&badge, &key, NOW_S).unwrap_err().to_string();

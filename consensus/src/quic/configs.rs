@@ -33,7 +33,7 @@ const SUITABLE: &str = "ring speaks TLS 1.3";
 /// Credentials that were looked at.
 #[derive(Debug, Clone)]
 pub(super) struct Identity {
-    /// For members: they know the authorities.
+    /// For members: they know the authorities, unless those change just now.
     own: Arc<CertifiedKey>,
     /// For visitors, with the authorities.
     whole: Arc<CertifiedKey>,
@@ -57,8 +57,11 @@ impl Identity {
         }
         let alone = CertifiedKey::new(vec![own.clone()], key.clone());
         alone.keys_match().map_err(invalid)?;
-        let whole = CertifiedKey::new(std::iter::once(own).chain(authorities).collect(), key);
-        Ok(Self { own: Arc::new(alone), whole: Arc::new(whole), roots: Arc::new(roots) })
+        let changing = authorities.len() > 1;
+        let whole = Arc::new(CertifiedKey::new(std::iter::once(own).chain(authorities).collect(), key));
+        // While authorities change, members may know the former one alone, and what it says of the next is shown to them.
+        let own = if changing { whole.clone() } else { Arc::new(alone) };
+        Ok(Self { own, whole, roots: Arc::new(roots) })
     }
 }
 

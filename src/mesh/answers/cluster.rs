@@ -67,6 +67,12 @@ pub(super) async fn transfer(node: &Node, to: Option<String>) -> Result<Value, F
     Ok(Value::Null)
 }
 
+pub(super) async fn rotate(node: &Node) -> Result<Value, Failure> {
+    let said = node.rotate().await;
+    said.map_err(|why| Failure::new(Exit::TryAgain, format!("there is no other authority: {why}")))?;
+    Ok(Value::Null)
+}
+
 pub(super) async fn resize(node: &Node, masters: u8) -> Result<Value, Failure> {
     let mut done = change(node, Body::IdealSize { masters }).await?;
     done["ideal"] = masters.into();

@@ -24,6 +24,10 @@ pub enum Hand {
     },
     /// Give me the authority's key: from one master to another.
     Fetch,
+    /// Whom do you believe?
+    Authorities,
+    /// Make another authority: from an admin's host to whoever leads.
+    Rotate,
 }
 
 /// What is answered.
@@ -34,6 +38,11 @@ pub enum Handed {
     Kept,
     /// A certificate, and whom to believe.
     Papers(Papers),
+    /// Whom to believe, who signs first.
+    Authorities {
+        /// Their certificates.
+        authorities: Vec<HexText>,
+    },
     /// The key of the authority, as in [`Hand::Authority`].
     Authority {
         /// Whom to believe, the one whose key this is first.
@@ -56,6 +65,8 @@ impl std::fmt::Debug for Hand {
             Self::Authority { .. } => "Authority",
             Self::Renew { .. } => "Renew",
             Self::Fetch => "Fetch",
+            Self::Authorities => "Authorities",
+            Self::Rotate => "Rotate",
         })
     }
 }
@@ -65,6 +76,7 @@ impl std::fmt::Debug for Handed {
         match self {
             Self::Kept => f.write_str("Kept"),
             Self::Papers(_) => f.write_str("Papers"),
+            Self::Authorities { .. } => f.write_str("Authorities"),
             Self::Authority { .. } => f.write_str("Authority"),
             Self::Refused { why, kind } => write!(f, "Refused({kind:?}, {why:?})"),
         }

@@ -1,0 +1,5 @@
+//! See `papers::certificates`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| targets::papers::certificates(bytes));

@@ -1,0 +1,5 @@
+//! See `papers::tokens`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| targets::papers::tokens(bytes));

@@ -1,0 +1,62 @@
+//! Plain runs on one machine form a mesh: at once, one after the other, and after all were killed.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod mesh;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use mesh::PATIENCE;
+use mesh::peer::{Peers, Recipe};
+use mesh::wait;
+
+const HOSTS: [&str; 3] = ["a", "b", "c"];
+
+/// The clusters that the hosts of a prefix belong to.
+fn clusters(prefix: &Path) -> BTreeSet<String> {
+    let file = |host: &&str| std::fs::read_to_string(prefix.join(host).join("peer.toml")).ok();
+    let line = |text: String| text.lines().find(|line| line.starts_with("cluster = ")).map(str::to_owned);
+    HOSTS.iter().filter_map(file).filter_map(line).collect()
+}
+
+/// Waits until all three are members of one mesh, and everybody sees it.
+#[track_caller]
+fn formed(peers: &mut Peers, prefix: &Path) -> String {
+    peers.until(PATIENCE, "a mesh of a, b and c", |members| members.is_well() && members.hosts() == HOSTS);
+    let clusters = clusters(prefix);
+    assert_eq!(clusters.len(), 1, "{clusters:?}");
+    clusters.into_iter().next().unwrap()
+}
+
+#[test]
+fn three_that_start_at_once_are_one_mesh_and_still_are_after_all_were_killed() {
+    let scratch = tempfile::tempdir().unwrap();
+    let prefix = scratch.path().join("state");
+    let mut peers = Peers::default();
+    for host in HOSTS {
+        peers.start(Recipe::new(&prefix, host));
+    }
+    let cluster = formed(&mut peers, &prefix);
+    HOSTS.iter().for_each(|host| peers.get(host).kill());
+    ["c", "a", "b"].iter().for_each(|host| peers.get(host).restart());
+    assert_eq!(formed(&mut peers, &prefix), cluster);
+}
+
+#[test]
+fn one_after_the_other_joins_and_a_newcomer_waits_for_those_who_were_there() {
+    let scratch = tempfile::tempdir().unwrap();
+    let prefix = scratch.path().join("state");
+    let mut peers = Peers::default();
+    for host in ["b", "a"] {
+        peers.start(Recipe::new(&prefix, host));
+        peers.until(PATIENCE, "it is a member", |members| members.is_well() && members.hosts().contains(&host));
+    }
+    ["a", "b"].iter().for_each(|host| peers.get(host).kill());
+    let newcomer = peers.start(Recipe::new(&prefix, "c"));
+    let said = wait(PATIENCE, || newcomer.log().contains("waiting for one of them (start mgmt run --hostname a"));
+    assert!(said.is_some(), "{}", newcomer.log());
+    assert!(!prefix.join("c/peer.toml").exists(), "it has founded another mesh");
+    ["a", "b"].iter().for_each(|host| peers.get(host).restart());
+    formed(&mut peers, &prefix);
+}

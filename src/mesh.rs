@@ -14,6 +14,7 @@ pub mod joining;
 pub mod keyring;
 pub mod messages;
 pub mod node;
+pub mod once;
 pub mod papers;
 pub mod pipe;
 pub mod place;

@@ -10,11 +10,13 @@ mod inbox;
 mod standing;
 mod tell;
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, LinearizableReadError, RaftError};
 use openraft::{AsyncRuntime, Instant as _, Raft, ReadPolicy, ServerState};
@@ -38,6 +40,8 @@ pub use standing::{Health, Standing};
 
 /// Between two attempts while there is no leader.
 const RETRY: Duration = Duration::from_millis(20);
+/// How long an answer of a leader who leads no more is waited for.
+const LAST_WORDS: Duration = Duration::from_millis(50);
 type Core<G, M> = Raft<Group<G>, Applier<G, M>>;
 type Runtime<G> = <G as Ground>::Runtime;
 
@@ -317,6 +321,22 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         use std::sync::atomic::Ordering;
         self.0.heard_ms.store(self.now_ms(), Ordering::Relaxed);
         self.0.heard.store(true, Ordering::Relaxed);
+    }
+
+    /// Asks the leader. If another one is heard of meanwhile, this one may be dead without a word, and the transport
+    /// takes long to see that: he is given up soon after. Whether it was done is not known then.
+    async fn ask_leader(&self, id: RaftId, leader: &Member, request: &Request, deadline: Duration) -> Answer {
+        let answer = pin!(self.ask_member(id, leader, request, deadline));
+        let deposed = pin!(async {
+            let mut metrics = self.0.raft.server_metrics();
+            // A leader who hands over answers before he goes, or soon after.
+            while self.leader().is_none_or(|(now, _)| now == id) && metrics.changed().await.is_ok() {}
+            Runtime::<G>::sleep(LAST_WORDS).await;
+        });
+        match select(answer, deposed).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(_) => Answer::Unknown { why: "another leads by now".to_owned() },
+        }
     }
 
     /// Asks a member, with an answer in any case.

@@ -138,7 +138,7 @@ impl Host {
     fn put(&self) {
         let began = Instant::now();
         // A leader that has just died is asked for a while; what is not known to have been done may be done twice.
-        while let Err(error) = self.run(self.replica.propose(Bytes::from_static(b"x"), Duration::from_secs(1))) {
+        while let Err(error) = self.run(self.replica.propose(Bytes::from_static(b"x"), LONG)) {
             assert!(began.elapsed() < LONG, "{error}");
         }
     }

@@ -1,5 +1,6 @@
 //! What can be typed. Old spellings are accepted where they can still mean what they meant.
 
+mod keys;
 mod mesh;
 
 use std::num::NonZeroU32;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args as ArgGroup, Parser, Subcommand, ValueEnum};
 
+pub use keys::*;
 pub use mesh::*;
 
 /// Event-driven, parallel configuration management: makes this host match a graph of resources, and repairs every

@@ -41,9 +41,18 @@ fn verbs(program: &Command) -> impl Iterator<Item = &Command> {
     program.get_subcommands().filter(|verb| !verb.is_hide_set())
 }
 
+/// All that have a page: verbs, and the verbs of verbs.
+fn pages(program: &Command) -> Vec<&Command> {
+    verbs(program).flat_map(|verb| std::iter::once(verb).chain(verbs(verb))).collect()
+}
+
 fn find<'p>(program: &'p Command, name: &str) -> Result<&'p Command, Failure> {
     // Pages are called mgmt-run; who has just read that may type it here.
     let wanted = name.strip_prefix("mgmt-").unwrap_or(name);
+    let full = |verb: &&Command| verb.get_display_name() == Some(&*format!("mgmt-{wanted}"));
+    if let Some(verb) = pages(program).into_iter().find(full) {
+        return Ok(verb);
+    }
     verbs(program).find(|verb| verb.get_name() == wanted).ok_or_else(|| {
         let near = nearest(wanted, verbs(program).map(Command::get_name));
         let hint = near.map(|near| format!(" (did you mean '{near}'?)")).unwrap_or_default();
@@ -63,7 +72,7 @@ fn write_all(program: &Command, directory: &Path) -> Result<(), Failure> {
     let failed =
         |exit, path: &Path, error: io::Error| Failure::new(exit, format!("cannot write {}: {error}", path.display()));
     fs::create_dir_all(directory).map_err(|error| failed(Exit::CannotCreate, directory, error))?;
-    for command in std::iter::once(program).chain(verbs(program)) {
+    for command in std::iter::once(program).chain(pages(program)) {
         let name = command.get_display_name().unwrap_or_else(|| command.get_name());
         let path = directory.join(format!("{name}.1"));
         let written = page(command).and_then(|page| fs::write(&path, page));
@@ -91,6 +100,7 @@ mod tests {
             assert!(page.contains(env!("CARGO_PKG_VERSION")), "{page}");
         }
         assert_eq!(man(Some("mgmt-run")), man(Some("run")));
+        assert!(man(Some("kv-put")).expect("a page").contains("mgmt\\-kv\\-put"));
     }
 
     #[test]
@@ -104,9 +114,9 @@ mod tests {
         let root = tempfile::tempdir().expect("a temporary directory");
         let directory = root.path().join("man1");
         run(None, Some(&directory), &mut io::sink()).expect("it is writable");
-        for page in ["mgmt.1", "mgmt-run.1", "mgmt-explain.1"] {
+        for page in ["mgmt.1", "mgmt-run.1", "mgmt-explain.1", "mgmt-kv.1", "mgmt-kv-pipe.1"] {
             assert!(directory.join(page).is_file(), "{page}");
         }
-        assert_eq!(fs::read_dir(&directory).expect("it is there").count(), 1 + verbs(&program()).count());
+        assert_eq!(fs::read_dir(&directory).expect("it is there").count(), 1 + pages(&program()).len());
     }
 }

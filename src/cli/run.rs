@@ -90,7 +90,7 @@ fn mesh(
 }
 
 /// Where to listen: `IP:PORT`, `IP` or `PORT`, also as the old program wrote it.
-fn listen(text: &str) -> Result<SocketAddr, Failure> {
+pub(super) fn listen(text: &str) -> Result<SocketAddr, Failure> {
     let bare = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).unwrap_or(text);
     let bare = bare.trim_end_matches('/');
     let everywhere = |port| SocketAddr::from(([0, 0, 0, 0], port));

@@ -47,8 +47,9 @@ fn print(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
         status["counts"].as_object().into_iter().flatten().map(|(word, n)| format!("{n} {word}")).collect();
     writeln!(
         out,
-        "{}; {} changes and {} failures since {}",
+        "{}{}{} changes and {} failures since {}",
         counts.join(", "),
+        if counts.is_empty() { "" } else { "; " },
         status["changes"],
         status["failures"],
         text(&status["started"])

@@ -12,8 +12,6 @@ use crate::cli::{Exit, Failure};
 pub enum Ask {
     /// Who is in the mesh.
     Members,
-    /// What is known that could be wrong.
-    Doctor,
     /// Reads a key; with a time, no older than what anybody was told, waiting so long for that.
     Get { key: String, latest_ms: Option<u64> },
     /// Reads keys that begin so, in lines of many.
@@ -50,8 +48,6 @@ pub enum Ask {
     TokenList,
     /// Makes one worthless.
     TokenRevoke { id: String },
-    /// Joins a mesh with this token.
-    Join { token: String, seeds: Vec<String>, replace: bool, patience_ms: u64 },
     /// Saves what the mesh holds into a file.
     Save { file: std::path::PathBuf },
 }

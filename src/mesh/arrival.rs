@@ -16,6 +16,8 @@ use mgmt_consensus::{ClusterId, PeerId, identity};
 use mgmt_store::record::Peer;
 use mgmt_store::{Body, Revision, Role};
 
+use crate::control::mesh::{Blob, hex};
+
 use super::bootstrap::{self, Bootstrap, Founders, Ledger, Settled};
 use super::joining::{self, Applicant, JoinError};
 use super::keyring::Keyring;
@@ -65,15 +67,32 @@ pub(super) async fn arrive(mesh: &Mesh) -> Result<Arrived, Attempt> {
 }
 /// Listens: where it did last, if nothing else was asked for and that is free.
 fn bind(place: &Place, listen: SocketAddr) -> Result<Endpoint, Attempt> {
+    let secret = reset_secret(place).map_err(|e| again("use the state directory", e))?;
+    let options = |at| Options { reset_secret: Some(secret), ..Options::lan(at) };
     let remembered = |address: &SocketAddr| address.ip() == listen.ip() && listen.port() == 0;
     let last = last_listened(place).filter(remembered);
-    let bound = last.and_then(|last| Endpoint::bind(Options::lan(last)).ok());
+    let bound = last.and_then(|last| Endpoint::bind(options(last)).ok());
     let endpoint = match bound {
         Some(endpoint) => endpoint,
-        None => Endpoint::bind(Options::lan(listen)).map_err(|e| again(&format!("listen at {listen}"), e))?,
+        None => Endpoint::bind(options(listen)).map_err(|e| again(&format!("listen at {listen}"), e))?,
     };
     place.save(Part::Port, &endpoint.local_address().to_string()).map_err(|e| again("use the state directory", e))?;
     Ok(endpoint)
+}
+
+/// By what others see at once that this host was started again, and `doctor` that it is there at all: the same over all
+/// lives of the state directory.
+fn reset_secret(place: &Place) -> std::io::Result<[u8; 32]> {
+    let digits = place.load(Part::ResetSecret)?.map(|text| Blob::Hex(text.trim().to_owned()));
+    if let Some(secret) = digits.and_then(Blob::bytes).and_then(|bytes| bytes.try_into().ok()) {
+        return Ok(secret);
+    }
+    let mut secret = [0; 32];
+    for part in secret.chunks_mut(size_of::<u64>()) {
+        part.copy_from_slice(&chance().to_le_bytes());
+    }
+    place.save(Part::ResetSecret, &hex(&secret))?;
+    Ok(secret)
 }
 
 /// Where this host listened when it ran last.

@@ -39,6 +39,10 @@ const GREET_MAX: Duration = Duration::from_secs(30);
 
 /// What only the two ends of a connection know.
 pub type Exporter = [u8; 32];
+/// What is said on a connection.
+pub type Say = Box<dyn FnOnce(&Exporter) -> Bytes + Send>;
+/// What was heard on one, or why nothing was.
+pub type Heard = Result<(Bytes, Exporter), String>;
 
 /// What the hosts that found together were all given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,12 +58,7 @@ pub struct Founders {
 /// The way to the others.
 pub trait Network: Clone + Send + Sync + 'static {
     /// Says one thing at an address, which may depend on the connection, and hears one.
-    fn visit(
-        &self,
-        at: SocketAddr,
-        say: impl FnOnce(&Exporter) -> Bytes + Send + 'static,
-        limit: Duration,
-    ) -> impl Future<Output = Result<(Bytes, Exporter), String>> + Send;
+    fn visit(&self, at: SocketAddr, say: Say, limit: Duration) -> impl Future<Output = Heard> + Send;
 }
 
 /// Somebody who says one thing and waits for one.
@@ -208,7 +207,7 @@ fn seal(secret: &Secret, exporter: &Exporter, answer: &Answer) -> Bytes {
 async fn visit<N: Network>(network: N, secret: Secret, at: SocketAddr, ask: Ask) -> Asked {
     let sealing = secret.clone();
     let say = move |exporter: &Exporter| found::seal(&sealing, Side::Asks, exporter, &ask).unwrap_or_default();
-    let heard = match network.visit(at, say, ASK).await {
+    let heard = match network.visit(at, Box::new(say), ASK).await {
         Ok((answer, exporter)) => found::answered(&secret, &exporter, &answer),
         Err(error) => {
             tracing::debug!(%at, error, "mesh: not reached");

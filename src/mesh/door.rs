@@ -9,7 +9,7 @@ use mgmt_consensus::quic::{Endpoint, Errand, Pin, Visit, Visits};
 use mgmt_consensus::{ClusterId, PeerId};
 use tokio::task::JoinSet;
 
-use super::bootstrap::{self, Exporter, Founders, Network, Visitor, Visitors};
+use super::bootstrap::{self, Founders, Heard, Network, Say, Visitor, Visitors};
 use super::joining::Knock;
 use super::messages::HexId;
 use super::messages::found::{self, Mesh as FoundMesh};
@@ -56,12 +56,7 @@ impl Lodge for World {
 }
 
 impl Network for Endpoint {
-    async fn visit(
-        &self,
-        at: SocketAddr,
-        say: impl FnOnce(&Exporter) -> Bytes + Send + 'static,
-        limit: Duration,
-    ) -> Result<(Bytes, Exporter), String> {
+    async fn visit(&self, at: SocketAddr, say: Say, limit: Duration) -> Heard {
         let visited = Endpoint::visit(self, at, Errand::Found, Pin::Anybody, say, limit).await;
         visited.map(|visited| (visited.answer, visited.exporter)).map_err(|error| error.to_string())
     }

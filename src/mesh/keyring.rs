@@ -5,6 +5,7 @@
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use mgmt_consensus::authority::token::Token;
 use mgmt_consensus::authority::{Authority, Certificate, KeyPair, pem_of_certificates, pem_of_key};
 
 use super::papers::{self, Papers};
@@ -106,6 +107,22 @@ impl Keyring {
         let had = self.held().authority.take().is_some();
         self.place.remove(Part::AuthorityKey)?;
         Ok(had)
+    }
+
+    /// Makes the token for those of this house name the authority that signs now: id and secret stay as they are.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn readdress(&self) -> io::Result<()> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(text) = self.place.load(Part::HouseToken)? else { return Ok(()) };
+        let newest = self.held().papers.authorities.first().map(Certificate::key_hash);
+        let (Ok(mut token), Some(newest)) = (text.trim().parse::<Token>(), newest) else { return Ok(()) };
+        if token.authority != newest {
+            token.authority = newest;
+            self.place.save(Part::HouseToken, &token.to_string())?;
+        }
+        Ok(())
     }
 
     /// Takes another certificate, and whom to believe.

@@ -29,6 +29,8 @@ pub enum Part {
     HouseToken,
     /// The port that was used last.
     Port,
+    /// What the tokens are made from by which others see that this host was started again.
+    ResetSecret,
     /// What this host has promised while it founds together with others.
     Promise,
 }
@@ -43,6 +45,7 @@ impl Part {
             Self::Addresses => "addresses.json",
             Self::HouseToken => "house-token",
             Self::Port => "port",
+            Self::ResetSecret => "reset-secret",
             Self::Promise => "promise.json",
         }
     }

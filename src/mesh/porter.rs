@@ -140,7 +140,7 @@ impl<P: Proposer> Porter<P> {
         };
         for _ in 0..RACES_MAX {
             let read = self.client.read(Read::Latest(LIMIT), |store| {
-                judge(store, self.own.cluster, &wish, signed, exporter, self.begun(&wish))
+                judge(store, (self.own.cluster, self.lodge.unix_ms()), &wish, signed, exporter, self.begun(&wish))
             });
             let (host, role) = match read.await.map(|found| found.value) {
                 Ok(Verdict::Refuse(kind, why)) => return Reply::refused(kind, why),

@@ -3,6 +3,9 @@
 //! Addresses are in the registry, not in the membership. Each peer says its own, and keeps everybody's on disk, so that
 //! a mesh that was switched off finds itself again as long as one address still holds.
 
+#[cfg(test)]
+mod forgery;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -173,7 +173,12 @@ impl Here {
             return;
         }
         match self.quic.renew(papers.credentials()) {
-            Ok(()) => *shown = papers,
+            Ok(()) => {
+                *shown = papers;
+                if let Err(error) = self.keyring.readdress() {
+                    tracing::warn!("mesh: the token of this house still names a former authority: {error}");
+                }
+            }
             Err(error) => tracing::error!(%error, "mesh: others are still shown this host's former certificate"),
         }
     }

@@ -12,12 +12,15 @@ use crate::command::{Body, Command, Origin, Request};
 use crate::event::LeaseId;
 use crate::host::HostName;
 use crate::keyspace::Keyspace;
+use crate::level::Rising;
 use crate::machine::Shared;
 use crate::outcome::{Denied, Outcome, Refusal, Role};
 use crate::presence::Presence;
 
 /// Between two looks at the leases.
 const LOOK: Duration = Duration::from_millis(250);
+/// The registry is read for the feature level at every so many looks: it may be long.
+const LOOKS_A_LEVEL: u64 = 4;
 /// How long a proposal of expiries, or the look before the first one, may take.
 const LIMIT: Duration = Duration::from_secs(2);
 /// A renewal is a lease's id. A message of JSON is longer than that, or begins differently.
@@ -93,17 +96,23 @@ impl Desk {
         self.presence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sits at it for as long as the replica lives: while it leads, leases that nobody renews are ended.
+    /// Sits at it for as long as the replica lives: while it leads, leases that nobody renews are
+    /// ended, and the feature level follows what all understand.
     pub async fn sit<G: Ground, M: Machine>(self: Arc<Self>, replica: Replica<G, M>) {
         self.sitter.get_or_init(|| replica.identity().peer);
-        let mut term = None;
+        let (mut term, mut rising, mut looks) = (None, Rising::default(), 0_u64);
         while !replica.has_stopped() {
             let leads = replica.leads();
             if leads != term {
                 term = self.change_hands(&replica, leads).await;
+                rising = Rising::default();
             }
             if term.is_some() {
                 self.end_leases(&replica).await;
+                looks += 1;
+                if looks % LOOKS_A_LEVEL == 0 {
+                    self.raise_level(&replica, &mut rising).await;
+                }
             }
             replica.sleep(LOOK).await;
         }
@@ -137,6 +146,17 @@ impl Desk {
             // They are called expired again after a while.
             tracing::info!(%error, "leases were not ended");
         }
+    }
+
+    async fn raise_level<G: Ground, M: Machine>(&self, replica: &Replica<G, M>, rising: &mut Rising) {
+        let now_ms = self.surroundings.now_ms();
+        let Some(level) = self.shared.read(|keyspace| rising.due(now_ms, keyspace)) else { return };
+        match replica.propose(Request::plain(Body::FeatureLevel { level }).encode(), LIMIT).await {
+            Ok(_) => tracing::info!(level, "all of the mesh understands this feature level: it is in force"),
+            Err(error) => tracing::info!(%error, level, "the feature level was not raised"),
+        }
+        // Whatever became of it, it is looked at anew.
+        *rising = Rising::default();
     }
 }
 

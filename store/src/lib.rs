@@ -15,6 +15,7 @@ pub mod history;
 pub mod host;
 pub mod key;
 pub mod keyspace;
+pub mod level;
 pub mod limits;
 pub mod machine;
 pub mod outcome;

@@ -1,13 +1,17 @@
 //! What admins do to the mesh.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use mgmt_store::{Body, HostName, Role, Shared};
 use serde_json::{Value, json};
 
 use super::keys::asked;
 use super::{LIMIT, refusals};
-use crate::cli::{Exit, Failure};
+use crate::cli::{Exit, Failure, snapshot};
+use crate::mesh::backup;
 use crate::mesh::node::Node;
-use crate::mesh::surroundings::Telling;
+use crate::mesh::surroundings::{Telling, unix_ms};
 
 /// A word as a shell takes it.
 pub(super) fn quoted(word: &str) -> String {
@@ -83,6 +87,20 @@ pub(super) async fn allow(node: &Node, pattern: &str, prefix: &str, allow: bool)
     let (hosts, prefix) = (pattern.to_ascii_lowercase().into(), prefix.into());
     let body = if allow { Body::Allow { hosts, prefix } } else { Body::Disallow { hosts, prefix } };
     change(node, body).await
+}
+
+/// Saves what this member has: on a thread that may block, because the store goes on meanwhile.
+pub(super) async fn save(node: Arc<Node>, file: PathBuf) -> Result<Value, Failure> {
+    // Nobody means to lose the last backup by a slip of the hand.
+    if file.exists() {
+        return Err(Failure::new(Exit::Usage, format!("{} is there already", file.display())));
+    }
+    let saved = tokio::task::spawn_blocking(move || {
+        let (cluster, host) = (node.identity.cluster.to_string(), node.setup.host.clone());
+        backup::save(&node.shared, &cluster, host.as_str(), unix_ms(), &file)
+    });
+    let saved = saved.await.map_err(|e| Failure::new(Exit::Bug, format!("saving has ended: {e}")))?;
+    Ok(snapshot::told(&saved.map_err(|e| snapshot::failure(&e))?))
 }
 
 pub(super) fn rules(shared: &Shared) -> Value {

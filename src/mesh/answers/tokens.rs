@@ -16,7 +16,7 @@ use crate::mesh::papers::Papers;
 use crate::mesh::surroundings::unix_ms;
 
 /// Makes a token; its text is in the answer and nowhere else.
-pub(super) async fn create(
+pub(crate) async fn create(
     node: &Node,
     role: &str,
     ttl_s: u64,

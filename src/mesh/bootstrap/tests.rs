@@ -33,12 +33,7 @@ impl Wires {
 }
 
 impl Network for Wire {
-    async fn visit(
-        &self,
-        at: SocketAddr,
-        say: impl FnOnce(&Exporter) -> Bytes + Send + 'static,
-        limit: Duration,
-    ) -> Result<(Bytes, Exporter), String> {
+    async fn visit(&self, at: SocketAddr, say: Say, limit: Duration) -> Heard {
         let (there, exporter) = {
             let mut wires = self.0.0.lock().unwrap();
             wires.connections = wires.connections.wrapping_add(1);

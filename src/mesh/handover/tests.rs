@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mgmt_consensus::authority::token::Token;
 use mgmt_consensus::authority::{Authority, KeyPair};
 use mgmt_consensus::{ClusterId, PeerId};
 
@@ -129,4 +130,20 @@ fn an_answer_counts_only_when_it_says_that_it_was_kept() {
     let no = write(Handed::refused(Kind::Other, "the disk\u{1b} is full"));
     assert_eq!(kept(&no), Err("the disk\u{fffd} is full".to_owned()));
     assert!(kept(b"").is_err() && kept(br#"{"v":1,"handed":"lost"}"#).is_err());
+}
+
+#[test]
+fn the_token_of_a_house_goes_along_with_the_authority() {
+    let (_founder, founder) = founder();
+    let (directory, place, member) = member(&founder);
+    let token = Token::draw(ClusterId(1), founder.authority().unwrap().certificate().key_hash()).unwrap();
+    place.save(Part::HouseToken, &token.to_string()).unwrap();
+    let next = Authority::create(ClusterId(1), 1_800_000_000).unwrap();
+    let former = founder.papers().authorities[0].clone();
+    member.keep(vec![next.certificate().clone(), former], next.key().clone()).unwrap();
+    member.readdress().unwrap();
+    let now: Token = place.load(Part::HouseToken).unwrap().unwrap().parse().unwrap();
+    assert_eq!(now.authority, next.certificate().key_hash());
+    assert_eq!((now.id.as_str(), now.public_key()), (token.id.as_str(), token.public_key()));
+    drop(directory);
 }

@@ -33,17 +33,18 @@ pub enum Verdict {
     Refuse(Kind, String),
 }
 
-/// Judges a wish that came over the connection with this exporter. `begun`: the token was used for exactly this wish.
+/// Judges a wish that came over the connection with this exporter, at this time of this peer's clock. `begun`: the token
+/// was used for exactly this wish.
 #[must_use]
 pub fn judge(
     store: &Keyspace,
-    cluster: ClusterId,
+    (cluster, now_ms): (ClusterId, u64),
     wish: &Wish,
     signed: &Signed,
     exporter: &[u8; 32],
     begun: bool,
 ) -> Verdict {
-    match decide(store, cluster, wish, signed, exporter, begun) {
+    match decide(store, (cluster, now_ms), wish, signed, exporter, begun) {
         Ok(verdict) => verdict,
         Err((kind, why)) => Verdict::Refuse(kind, why),
     }
@@ -53,7 +54,7 @@ type No = (Kind, String);
 
 fn decide(
     store: &Keyspace,
-    cluster: ClusterId,
+    (cluster, now_ms): (ClusterId, u64),
     wish: &Wish,
     signed: &Signed,
     exporter: &[u8; 32],
@@ -90,9 +91,6 @@ fn decide(
     if store.peers().any(|(_, other)| other.peer == peer) {
         return Err((Kind::HostTaken, other_name(&host)));
     }
-    if !(wish.level_min..=wish.level_max).contains(&store.feature_level()) {
-        return Err((Kind::Other, other_level(wish)));
-    }
     if let Some(only) = token.host.as_ref().filter(|only| **only != host) {
         let why = format!(
             "token {id} is for host {only}, not for {host}: run with `--hostname {only}`, or make another with `mgmt token \
@@ -100,13 +98,18 @@ fn decide(
         );
         return Err((Kind::OtherHost, why));
     }
-    if store.now_ms() >= token.expires_ms {
+    // The store's time stands still while nothing is written.
+    if store.now_ms().max(now_ms) >= token.expires_ms {
         return Err((Kind::Expired, expired(&id)));
     }
     if !begun && token.uses.is_some_and(|uses| token.used >= uses) {
         let why =
             format!("token {id} was used as often as it may be: make another with `mgmt token create` on a member");
         return Err((Kind::UsedUp, why));
+    }
+    // After all that is about the token: `doctor` asks with a level that there is not, which uses up no token.
+    if !(wish.level_min..=wish.level_max).contains(&store.feature_level()) {
+        return Err((Kind::Other, other_level(wish)));
     }
     if there.is_some() && !token.replace {
         return Err((Kind::HostTaken, taken(&host)));

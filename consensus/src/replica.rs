@@ -350,25 +350,6 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         }
     }
 
-    /// Asks the leader for as long as it is taken for that: one that is cut off never answers, and its successor can be
-    /// asked long before a deadline says so.
-    async fn ask_leader(&self, id: RaftId, leader: &Member, request: &Request, deadline: Duration) -> Answer {
-        let mut metrics = self.0.raft.server_metrics();
-        let deposed = async {
-            while metrics.borrow_watched().current_leader == Some(id) {
-                if metrics.changed().await.is_err() {
-                    // This replica has stopped, which the answer finds out.
-                    std::future::pending::<()>().await;
-                }
-            }
-        };
-        tokio::select! {
-            biased;
-            answer = self.ask_member(id, leader, request, deadline) => answer,
-            () = deposed => Answer::Unknown { why: "somebody else leads by now, or stands for it".to_owned() },
-        }
-    }
-
     /// Waits, by the clock of this ground.
     pub async fn sleep(&self, time: Duration) {
         Runtime::<G>::sleep(time).await;

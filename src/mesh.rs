@@ -227,8 +227,11 @@ impl Mesh {
                 }
                 node.stop().await;
                 node.setup.endpoint.close().await;
-                if !matches!(attempt, Attempt::Asked) {
+                if node.has_left() || !matches!(attempt, Attempt::Asked) {
                     self.bury(&node).await;
+                }
+                if node.has_left() {
+                    self.forget(&node);
                 }
             }
             match attempt {
@@ -261,6 +264,16 @@ impl Mesh {
         }
     }
 
+    /// Forgets who this host was in a mesh that it has left: its name there belongs to nobody any more.
+    fn forget(&self, node: &Node) {
+        let who = node.setup.state.join(identity::FILE);
+        let gone = std::fs::remove_file(who).and_then(|()| node.setup.place.clear());
+        match gone {
+            Ok(()) => tracing::info!("mesh: this host has left, and has forgotten its papers"),
+            Err(error) => tracing::warn!("mesh: this host has left, and cannot forget its papers: {error}"),
+        }
+    }
+
     /// One life, from coming up to its end.
     async fn live(&self, pause: &mut Duration) -> Attempt {
         let Arrived { node, announced } = match arrive(self).await {
@@ -277,6 +290,7 @@ impl Mesh {
                 Attempt::Again(format!("this host's part has stopped: {why}; it comes back under a new id"))
             }
             Ended::Removed => Attempt::Again("this host is a member no more; it asks to be let in again".to_owned()),
+            Ended::Left => Attempt::Never("this host has left the mesh".to_owned()),
         }
     }
 

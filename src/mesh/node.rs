@@ -128,6 +128,7 @@ pub struct Node {
     /// Since when the leader that is heard says that he hears of no quorum; else the end of time.
     alone_since: AtomicU64,
     draining: AtomicBool,
+    left: AtomicBool,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -136,8 +137,10 @@ pub struct Node {
 pub enum Ended {
     /// Its log or its state has failed.
     Failed(String),
-    /// It is a member no more.
+    /// It is a member no more, and was not asked.
     Removed,
+    /// It has left for good.
+    Left,
 }
 
 impl Node {
@@ -188,6 +191,7 @@ impl Node {
             keyring,
             alone_since: AtomicU64::new(u64::MAX),
             draining: AtomicBool::new(false),
+            left: AtomicBool::new(false),
             tasks: Mutex::new(JoinSet::new()),
             setup,
         });
@@ -254,6 +258,9 @@ impl Node {
     /// Waits until it ends by itself. Cancel safe.
     pub async fn ended(&self) -> Ended {
         loop {
+            if self.has_left() {
+                return Ended::Left;
+            }
             if let Some(fault) = self.replica.fault() {
                 return Ended::Failed(fault);
             }
@@ -261,11 +268,24 @@ impl Node {
                 return Ended::Removed;
             }
             if self.replica.silence() > SILENCE {
-                let others: Vec<_> = self.book.peers().into_keys().collect();
-                self.replica.knock(&others).await;
+                self.replica.knock(&self.elders()).await;
             }
             tokio::time::sleep(TELL).await;
         }
+    }
+
+    /// Those whose word counts when this host asks whether it is a member still: who may lead.
+    fn elders(&self) -> Vec<PeerId> {
+        self.shared.read(|keyspace| {
+            let elders = keyspace.peers().filter(|(_, peer)| peer.role >= Role::Master).map(|(_, peer)| peer.peer);
+            elders.filter(|peer| *peer != self.identity.peer).collect()
+        })
+    }
+
+    /// Whether it has left for good.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
     }
 
     /// Leaves for good: is made no master first, then taken out of the registry, and so out of the group.
@@ -288,7 +308,10 @@ impl Node {
             self.client.call(remove, LEAVE).await.map_err(|error| error.to_string())
         });
         match left.await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(_)) => {
+                self.left.store(true, Ordering::Relaxed);
+                Ok(())
+            }
             Ok(Err(why)) => Err(why),
             Err(_) => {
                 Err(format!("it is still a master after {} seconds: see the masters in mgmt status", LEAVE.as_secs()))

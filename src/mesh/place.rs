@@ -121,6 +121,23 @@ impl Place {
         File::open(&self.0)?.sync_all()
     }
 
+    /// Removes all that belongs to a mesh.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn clear(&self) -> io::Result<()> {
+        const PARTS: [Part; 7] = [
+            Part::Certificate,
+            Part::AuthorityKey,
+            Part::Key,
+            Part::Authorities,
+            Part::Addresses,
+            Part::HouseToken,
+            Part::Promise,
+        ];
+        PARTS.into_iter().try_for_each(|part| self.remove(part))
+    }
+
     fn gone(&self, path: &Path) -> io::Result<()> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

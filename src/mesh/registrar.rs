@@ -4,6 +4,7 @@
 //! a mesh that was switched off finds itself again as long as one address still holds.
 
 #[cfg(test)]
+#[path = "registrar/tests/forgery.rs"]
 mod forgery;
 
 use std::collections::BTreeMap;

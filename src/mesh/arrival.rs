@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use mgmt_consensus::authority::token::Token;
 use mgmt_consensus::authority::{KeyPair, key_from_pem, pem_of_key};
@@ -34,6 +35,10 @@ use super::{Attempt, LIMIT, Mesh, PATIENCE, PORT, Stage};
 /// How long the token for those of this house lives: the longest there is, less the time that clocks may differ.
 const HOUSE_TOKEN_MS: u64 = mgmt_store::limits::TOKEN_AGE_MS_MAX - 24 * 3600 * 1000;
 
+/// How long an address that is in use is waited for.
+const IN_USE_TRIES: u32 = 30;
+const IN_USE_PAUSE: Duration = Duration::from_millis(100);
+
 /// A member that has arrived, and what says so to others of this user.
 pub(super) struct Arrived {
     pub(super) node: Arc<Node>,
@@ -52,7 +57,7 @@ pub(super) async fn arrive(mesh: &Mesh) -> Result<Arrived, Attempt> {
     let facts = settings.facts().map_err(|e| again("look around", e))?;
     let start = plan(&facts);
     let listen = settings.listen_at(&place, &start).map_err(|e| again("remember where to listen", e))?;
-    let endpoint = bind(&place, listen)?;
+    let endpoint = bind(&place, listen).await?;
     let arrived = Arrival { mesh, setup: mesh.setup(place.clone(), endpoint.clone()) }.by(start).await;
     if arrived.is_ok() {
         // A promise binds until there is a mesh, and this host is in one.
@@ -66,18 +71,34 @@ pub(super) async fn arrive(mesh: &Mesh) -> Result<Arrived, Attempt> {
     arrived
 }
 /// Listens: where it did last, if nothing else was asked for and that is free.
-fn bind(place: &Place, listen: SocketAddr) -> Result<Endpoint, Attempt> {
+async fn bind(place: &Place, listen: SocketAddr) -> Result<Endpoint, Attempt> {
     let secret = reset_secret(place).map_err(|e| again("use the state directory", e))?;
     let options = |at| Options { reset_secret: Some(secret), ..Options::lan(at) };
     let remembered = |address: &SocketAddr| address.ip() == listen.ip() && listen.port() == 0;
     let last = last_listened(place).filter(remembered);
-    let bound = last.and_then(|last| Endpoint::bind(options(last)).ok());
+    let bound = match last {
+        Some(last) => patiently(|| Endpoint::bind(options(last))).await.ok(),
+        None => None,
+    };
     let endpoint = match bound {
         Some(endpoint) => endpoint,
-        None => Endpoint::bind(options(listen)).map_err(|e| again(&format!("listen at {listen}"), e))?,
+        None => {
+            patiently(|| Endpoint::bind(options(listen))).await.map_err(|e| again(&format!("listen at {listen}"), e))?
+        }
     };
     place.save(Part::Port, &endpoint.local_address().to_string()).map_err(|e| again("use the state directory", e))?;
     Ok(endpoint)
+}
+
+/// Tries again for a moment while an address is in use: this host's former life may still be letting go of it.
+async fn patiently(bind: impl Fn() -> std::io::Result<Endpoint>) -> std::io::Result<Endpoint> {
+    for _ in 0..IN_USE_TRIES {
+        match bind() {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => tokio::time::sleep(IN_USE_PAUSE).await,
+            bound => return bound,
+        }
+    }
+    bind()
 }
 
 /// By what others see at once that this host was started again, and `doctor` that it is there at all: the same over all

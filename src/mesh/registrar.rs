@@ -47,6 +47,8 @@ pub struct Book {
 #[derive(Debug, Default)]
 struct Pages {
     peers: BTreeMap<PeerId, Listed>,
+    /// Where a peer was last spoken with: by this host's own experience, whatever the registry says by then.
+    met: BTreeMap<PeerId, SocketAddr>,
     /// Who was removed, and when that was seen, in milliseconds since 1970.
     removed: BTreeMap<PeerId, u64>,
 }
@@ -56,7 +58,7 @@ struct Pages {
 pub struct Listed {
     /// Its name.
     pub host: String,
-    /// Where it says it is; the address it was reached at last comes first.
+    /// Where it says it is.
     pub addresses: Vec<SocketAddr>,
 }
 
@@ -94,7 +96,7 @@ impl Book {
     /// Of this cluster, with what is known from before.
     #[must_use]
     pub fn new(cluster: ClusterId, peers: BTreeMap<PeerId, Listed>, surroundings: Arc<Surroundings>) -> Self {
-        Self { cluster, pages: Mutex::new(Pages { peers, removed: BTreeMap::new() }), surroundings }
+        Self { cluster, pages: Mutex::new(Pages { peers, ..Pages::default() }), surroundings }
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
@@ -114,6 +116,7 @@ impl Book {
         let gone: Vec<PeerId> = pages.peers.keys().filter(|peer| !registry.contains_key(peer)).copied().collect();
         for peer in &gone {
             pages.peers.remove(peer);
+            pages.met.remove(peer);
             pages.removed.insert(*peer, now_ms);
         }
         pages.removed.retain(|peer, at_ms| !registry.contains_key(peer) && now_ms.saturating_sub(*at_ms) < REMOVED_MS);
@@ -123,14 +126,8 @@ impl Book {
         let mut other = !gone.is_empty();
         for (peer, listed) in registry {
             let before = pages.peers.entry(*peer).or_default();
-            let mut addresses = listed.addresses.clone();
-            // What works now stays in front.
-            if let Some(at) = before.addresses.first().and_then(|first| addresses.iter().position(|a| a == first)) {
-                addresses.swap(0, at);
-            }
-            let listed = Listed { host: listed.host.clone(), addresses };
-            other |= *before != listed;
-            *before = listed;
+            other |= *before != *listed;
+            *before = listed.clone();
         }
         (other, !gone.is_empty())
     }
@@ -161,15 +158,19 @@ impl Doorkeeper for Book {
     }
 
     fn addresses(&self, peer: PeerId) -> Vec<SocketAddr> {
-        self.pages().peers.get(&peer).map(|listed| listed.addresses.clone()).unwrap_or_default()
+        let pages = self.pages();
+        let listed = pages.peers.get(&peer).map(|listed| listed.addresses.as_slice()).unwrap_or_default();
+        let met = pages.met.get(&peer).copied();
+        let others = listed.iter().copied().filter(|address| Some(*address) != met);
+        met.into_iter().chain(others).take(ADDRESSES_MAX).collect()
     }
 
     fn reached(&self, peer: PeerId, at: SocketAddr) {
         let mut pages = self.pages();
-        let Some(listed) = pages.peers.get_mut(&peer) else { return };
-        listed.addresses.retain(|address| *address != at);
-        listed.addresses.insert(0, at);
-        listed.addresses.truncate(ADDRESSES_MAX);
+        // Whoever is in no book is in no hurry, and the book is bounded by the registry.
+        if pages.peers.contains_key(&peer) {
+            pages.met.insert(peer, at);
+        }
     }
 }
 

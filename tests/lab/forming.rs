@@ -80,7 +80,7 @@ fn what_is_left_of_a_mesh_recovers_from_one_peer() {
         field.peers.0.remove(host);
     }
     assert_eq!(field.peers.get("p2").end(Signal::TERM), 0);
-    let recovered = last.verb(["cluster", "recover"]);
+    let recovered = last.verb(["cluster", "recover", "--yes"]);
     expect_done(&recovered);
     field.peers.get("p2").restart();
     let took = field.peers.until_formed(1, 0);

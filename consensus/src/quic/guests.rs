@@ -121,6 +121,8 @@ pub(super) async fn receive(shared: Arc<Shared>, connection: quinn::Connection, 
         return shared.guests.close();
     }
     shared.has_called(guest.peer, first.life);
+    // One socket calls and is called: where he comes from is where he can be reached, whatever is known of him.
+    shared.doorkeeper.reached(guest.peer, guest.address);
     let ended = hear(&shared, &guest, first).await;
     shared.guests.leave(&guest);
     match ended {

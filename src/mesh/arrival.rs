@@ -321,6 +321,9 @@ impl Arrival<'_> {
         let node = Node::come(self.setup.clone(), self.keyring(&papers), listed, otherwise).await;
         let node = node.map_err(|e| again("join", e))?;
         tracing::info!("mesh: {host} has joined cluster {cluster}");
+        if self.setup.transient {
+            node.is_guest();
+        }
         self.announce(node, &papers)
     }
 

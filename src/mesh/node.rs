@@ -129,6 +129,7 @@ pub struct Node {
     alone_since: AtomicU64,
     draining: AtomicBool,
     left: AtomicBool,
+    guest: AtomicBool,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -192,6 +193,7 @@ impl Node {
             alone_since: AtomicU64::new(u64::MAX),
             draining: AtomicBool::new(false),
             left: AtomicBool::new(false),
+            guest: AtomicBool::new(false),
             tasks: Mutex::new(JoinSet::new()),
             setup,
         });
@@ -404,11 +406,29 @@ impl Node {
             }
         }
         if self.setup.transient && !self.votes() {
-            self.tell_health(true).await;
+            self.give_back().await;
         }
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         self.replica.stop().await;
         tasks.shutdown().await;
+    }
+
+    /// A run with an end gives back what it was given: its place in the registry if it has come by this very run, and
+    /// its id in any case.
+    async fn give_back(&self) {
+        if self.guest.load(Ordering::Relaxed) {
+            let remove = mgmt_store::Body::PeerRemove { host: self.setup.host.clone() };
+            match self.client.call(remove, HANDOVER).await {
+                Ok(_) => return self.left.store(true, Ordering::Relaxed),
+                Err(error) => tracing::info!(%error, "mesh: this run stays in the registry"),
+            }
+        }
+        self.tell_health(true).await;
+    }
+
+    /// It has come by a run that has an end.
+    pub(super) fn is_guest(&self) {
+        self.guest.store(true, Ordering::Relaxed);
     }
 
     /// Who shall lead if this host does and stops: the master that is nearest.

@@ -31,7 +31,7 @@ pub fn status(mesh: &Mesh) -> Value {
         Stage::Member => ("member", None),
         Stage::Stopped(why) => ("stopped", Some(why)),
     };
-    let (revision, ideal) = mesh.shared().read(|keyspace| (keyspace.revision().0, Keyspace::ideal_size(keyspace)));
+    let (revision, ideal) = (mesh.shared().revision().0, mesh.shared().read(Keyspace::ideal_size));
     let mut status = json!({
         "stage": stage,
         "why": why,
@@ -57,13 +57,13 @@ fn of_node(status: &mut Value, node: &Node) {
     let age_ms = age_ms(node);
     let masters = members::masters(&standing);
     let has_quorum = standing.leader.is_some() && age_ms.is_some_and(|ms| ms <= QUORUM_MS) && standing.fault.is_none();
-    let me = node.identity.host.as_str();
     status["cluster"] = node.identity.cluster.to_string().into();
     status["peer"] = node.identity.peer.to_string().into();
     status["raft_id"] = standing.id.into();
     status["may"] = node.role.word().into();
     status["address"] = node.setup.endpoint.local_address().to_string().into();
-    status["role"] = if masters.iter().any(|host| host == me) { "master" } else { "learner" }.into();
+    // By its own id: what a former life of this host was is no merit of this one.
+    status["role"] = if node.votes() { "master" } else { "learner" }.into();
     status["leads"] = node.replica.leads().is_some().into();
     status["leader"] = members::leader(&standing).into();
     status["term"] = standing.term.into();

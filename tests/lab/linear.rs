@@ -14,7 +14,7 @@ use crate::meshes::{Field, judge, times};
 use crate::netns::NETWORK;
 
 /// Operations of each of the two tests in CI.
-const OPERATIONS: usize = 50_000;
+const OPERATIONS: usize = 15_000;
 /// Between a kill and the start after it, so that sometimes there is a new leader by then and sometimes not.
 const DEAD_MS: [u64; 4] = [100, 2_500, 700, 1_500];
 /// How long a cut lasts.

@@ -213,7 +213,7 @@ fn a_doctor_names_what_keeps_a_host_out() {
     for host in [1, 2] {
         field.network().shrink(host, 1_000);
     }
-    asked("large");
+    asked("mtu");
     field.network().heal();
     let recipe = field.remote(2).with(&["--seeds", &field.listen(1), "--token", &token]);
     field.peers.start(recipe);

@@ -4,8 +4,7 @@
 //! The next version is this program with one level more, run by this test program itself: see
 //! [`a_peer_of_the_next_version`].
 
-use std::os::unix::process::CommandExt as _;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use mgmt::cli;
@@ -29,23 +28,23 @@ const STABLE: Duration = Duration::from_millis(mgmt_store::level::STABLE_MS);
 /// No test: what the peers of the next version are, each a process of its own.
 #[test]
 fn a_peer_of_the_next_version() -> ExitCode {
-    let mut words = std::env::args_os().skip_while(|word| word != "--").skip(1).peekable();
-    match words.peek() {
-        None => ExitCode::SUCCESS,
-        Some(program) if program == MGMT => cli::run_as(Versions { max: NEXT, ..VERSIONS }, words),
-        // A verb that asks such a peer is the same in both versions.
-        Some(_) => {
-            let mut command = Command::new(words.next().unwrap());
-            panic!("{}", command.args(words).exec())
-        }
+    let mut words = std::env::args_os().skip_while(|word| word != MGMT).peekable();
+    if words.peek().is_none() {
+        return ExitCode::SUCCESS;
     }
+    cli::run_as(Versions { max: NEXT, ..VERSIONS }, words)
 }
 
 /// The same peer, of the next version.
 fn next(recipe: Recipe) -> Recipe {
     let me = std::env::current_exe().unwrap();
-    let name = "rolling::a_peer_of_the_next_version";
-    recipe.by(&[me.to_str().unwrap(), name, "--exact", "--nocapture", "--"])
+    let words = [me.to_str().unwrap(), "rolling::a_peer_of_the_next_version", "--exact", "--nocapture", "--"];
+    Recipe { instead: words.map(str::to_owned).to_vec(), ..recipe }
+}
+
+/// The same peer, of this version.
+fn old(recipe: Recipe) -> Recipe {
+    Recipe { instead: Vec::new(), ..recipe }
 }
 
 fn level(recipe: &Recipe) -> Option<u64> {
@@ -100,7 +99,6 @@ fn told(log: &str, words: &str) -> usize {
 #[test]
 fn an_upgrade_under_load_and_no_way_back() {
     needs!(&[Need::Root]);
-    let old = |recipe: Recipe| recipe.by(&[]);
     let words = format!("the mesh uses feature level {NEXT}, and this program understands 0 to {OLD}: bring mgmt");
     let mut field = Field::plain(3, 3);
     let peers = field.all();

@@ -73,7 +73,7 @@ fn a_program_stops_where_the_mesh_begins_to_use_what_it_does_not_understand() {
     assert_eq!(error.kind(), std::io::ErrorKind::Unsupported, "which is no damage");
     let shared = machine.shared();
     assert_eq!(shared.beyond(), Some(2));
-    assert!(shared.read(|store| store.get(&key("k/a")).is_some()));
+    assert!(shared.read(|store| store.get("k/a").is_some()));
     // Another program in its place goes on.
     let mut machine = StoreMachine::anew(shared, Versions { min: 1, max: 2 });
     machine.restore(9, &mut chunks.into_iter().map(Ok)).unwrap();

@@ -2,6 +2,7 @@
 //!
 //! `MGMT_MINUTES=60 MGMT_LAB=require cargo test --release --test lab -- endurance` is the long form.
 
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use crate::mesh::peer::Recipe;
 use crate::mesh::pipe::Answer;
 use crate::meshes::{Field, expect_done, judge};
 use crate::process::{Holdings, Process};
+use crate::scratch::MGMT;
 
 /// How long each of these goes on, without being told.
 const SHORT: Duration = Duration::from_secs(20);
@@ -122,7 +124,8 @@ fn a_hundred_mebibytes_are_copied_while_others_write() {
         spans.push(("sent to a newcomer", begun.elapsed(), at));
         progress.stop();
     });
-    expect_done(&saver.verb(["snapshot", "inspect", file.to_str().unwrap()]));
+    let sound = Command::new(MGMT).args(["snapshot", "inspect"]).arg(&file).output().unwrap();
+    assert!(sound.status.success(), "{sound:?}");
     for (what, took, at) in spans {
         let gap = outcome.longest_gap(at, at + took);
         machine::say(&format!(

@@ -23,6 +23,10 @@ pub const RAFT_MEMBERS_MAX: usize = 32;
 /// The highest term and the highest log index that are taken from anybody. A million a second reach it in two thousand
 /// years; what is above has been made up, and counting on from it must not overflow.
 pub const NUMBER_MAX: u64 = 1 << 56;
+/// How far a term may be ahead of the own one to be believed: an election every second for half a year. Whoever was away
+/// for longer is removed meanwhile and comes back as somebody new; whoever makes terms up needs more than four thousand
+/// million believed messages, each of them synced to a disk, to bring the group to [`NUMBER_MAX`], where it would end.
+pub const TERM_LEAP_MAX: u64 = 1 << 24;
 /// A host's name.
 pub const HOST_NAME_BYTES_MAX: usize = 253;
 /// Members in one membership that is read: what decoding may cost. How many there may be is [`RAFT_MEMBERS_MAX`].

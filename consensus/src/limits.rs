@@ -74,6 +74,9 @@ pub const HANDSHAKES_CALM_MAX: usize = 128;
 pub const HANDSHAKES_MAX: usize = 512;
 /// How long one may take, and how long a member may then be silent before his first message.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+/// How often everybody who is connected is looked at again: a certificate may be used for this much longer than it counts.
+/// A look costs one verified signature for each connection.
+pub const RECHECK: Duration = Duration::from_secs(30);
 /// Visitors at once: whoever has no certificate yet.
 pub const VISITS_MAX: usize = 64;
 /// Visitors at once from one address, so that one host cannot be all of them.

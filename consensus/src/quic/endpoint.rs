@@ -188,6 +188,10 @@ impl Endpoint {
         Ok(quic)
     }
 
+    pub(super) fn recheck(&self) -> Duration {
+        self.0.options.recheck
+    }
+
     pub(super) fn renew(&self, quic: &Quic, credentials: &Credentials) -> io::Result<()> {
         let identity = Identity::new(credentials)?;
         let client = configs::member(&self.0.options, &identity)?;

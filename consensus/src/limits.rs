@@ -72,6 +72,16 @@ pub const TAIL_BYTES_MAX: usize = 32 << 20;
 pub const HANDSHAKES_CALM_MAX: usize = 128;
 /// Handshakes under way. More are refused.
 pub const HANDSHAKES_MAX: usize = 512;
+/// Handshakes under way from one address, of those who have shown that it is theirs, and as many of those who have not: so
+/// that two hosts together leave half of [`HANDSHAKES_MAX`]. A hundred processes of one machine that begin at the same
+/// moment are within it.
+pub const HANDSHAKES_PER_HOST_MAX: usize = 128;
+/// Handshakes a second from one address, in the long run: each costs about a millisecond of a core.
+pub const HANDSHAKES_PER_SECOND_MAX: u64 = 64;
+/// Those that may come at once from an address that was calm: many processes of one machine, all started together.
+pub const HANDSHAKES_BURST_MAX: u32 = 256;
+/// Addresses whose handshakes are counted.
+pub const SOURCES_MAX: usize = 4096;
 /// How long one may take, and how long a member may then be silent before his first message.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 /// How often everybody who is connected is looked at again: a certificate may be used for this much longer than it counts.

@@ -31,6 +31,7 @@ mod guests;
 mod inbox;
 mod mesh;
 mod peer;
+mod sources;
 mod stranger;
 mod verify;
 mod visits;

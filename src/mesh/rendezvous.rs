@@ -2,7 +2,7 @@
 //!
 //! A file is kept under `flock` by who wrote it: without a lock it is dead, and whoever sees that clears it away. Names
 //! are changed under the lock of the directory itself, for microseconds; so nobody clears away what has just been
-//! replaced. Founding takes [`FOUND_LOCK`], which is held until the founder is announced: of many that start at once one
+//! replaced. Founding takes `FOUND_LOCK`, which is held until the founder is announced: of many that start at once one
 //! founds, and the others join it.
 //!
 //! Promises: what is read is bounded and only believed of files of our own user that nobody else may read or write. Must

@@ -67,7 +67,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
     }
 
     /// Asks these whether it is still a member, for when nobody has been heard for long: who was removed while he was
-    /// away, or was put back from an old disk, is told nothing. The answer shows in [`Standing::removed`], and is
+    /// away, or was put back from an old disk, is told nothing. The answer shows in [`Standing::removed`](super::Standing::removed), and is
     /// believed: these are peers that may lead. The voters it knows are asked without being told to.
     pub async fn knock(&self, seeds: &[PeerId]) {
         self.knock_at(seeds).await;

@@ -11,7 +11,7 @@ use super::{Place, seconds};
 #[derive(Debug, Clone, Default, ArgGroup)]
 #[command(next_help_heading = "Mesh")]
 pub struct Mesh {
-    /// Members to join, or hosts to found a mesh with (--expect): HOST[:PORT], comma separated or repeated
+    /// Members to join, or hosts to found a mesh with (--expect): HOST or HOST:PORT, comma separated or repeated
     #[arg(long, visible_alias = "seed", value_name = "ADDRESSES", value_delimiter = ',')]
     pub seeds: Vec<String>,
     /// Where to be reached by other hosts [default: loopback only, any port; with --seeds all addresses, port 6468]
@@ -90,7 +90,7 @@ pub struct Members {
     It exits with 1 if something is wrong."
 )]
 pub struct Doctor {
-    /// Whom to reach: HOST[:PORT]
+    /// Whom to reach: HOST or HOST:PORT
     pub host: Option<String>,
     /// Also say whether this token would let a host in there
     #[arg(long, value_name = "TOKEN", requires = "host")]
@@ -116,7 +116,7 @@ pub struct Doctor {
 pub struct Join {
     /// The token; `-` reads it from standard input
     pub token: String,
-    /// Members to ask: HOST[:PORT], comma separated or repeated
+    /// Members to ask: HOST or HOST:PORT, comma separated or repeated
     #[arg(long, visible_alias = "seed", value_name = "ADDRESSES", value_delimiter = ',', required = true)]
     pub seeds: Vec<String>,
     /// How long to go on trying

@@ -10,6 +10,7 @@ pub mod bootstrap;
 pub mod doctor;
 pub mod door;
 pub mod handover;
+pub mod house;
 pub mod joining;
 pub mod keyring;
 pub mod messages;
@@ -41,6 +42,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use arrival::{Arrived, arrive};
+use house::House;
 use node::{Ended, Node, Setup};
 use place::Place;
 use rendezvous::{Local, Scene};
@@ -283,8 +285,12 @@ impl Mesh {
         *self.0.node.lock().unwrap_or_else(PoisonError::into_inner) = Some(node.clone());
         self.say(Stage::Member);
         *pause = PAUSE_MIN;
-        let ended = node.ended().await;
-        drop(announced);
+        let house = House::new(node.setup.place.clone(), announced);
+        let ended = tokio::select! {
+            biased;
+            ended = node.ended() => ended,
+            never = house.keep(&*node) => match never {},
+        };
         match ended {
             Ended::Failed(why) => {
                 Attempt::Again(format!("this host's part has stopped: {why}; it comes back under a new id"))

@@ -99,6 +99,8 @@ pub struct Ended {
     pub tally: Arc<Tally>,
     /// `--max-runtime` passed.
     pub late: bool,
+    /// The mesh uses what this program does not understand.
+    pub outdated: bool,
     /// Whether it had converged when it was asked to end, or ended by itself.
     pub converged: bool,
     /// How long it took.
@@ -188,6 +190,7 @@ struct Agent {
     /// Changes and time at the last new graph, to say what it led to.
     since: (u64, u64, mgmt_engine::Moment),
     late: bool,
+    outdated: bool,
 }
 
 impl Agent {
@@ -249,6 +252,7 @@ impl Agent {
             clock,
             since,
             late: false,
+            outdated: false,
         })
     }
 
@@ -315,6 +319,11 @@ impl Agent {
                     announced &= !self.reload();
                 }
                 _ = condition.changed() => {}
+                () = outdated(self.mesh.as_ref()) => {
+                    tracing::error!("this run ends: nothing is changed by a program that the mesh has left behind");
+                    self.outdated = true;
+                    return;
+                }
                 () = serve(&mut self.socket, &self.shared) => {}
                 _ = redraw.tick(), if state == Condition::Working => self.show_progress(),
             }
@@ -408,7 +417,7 @@ impl Agent {
         self.leave_the_mesh().await;
         let snapshot = merged(before, self.engine.snapshot(), converged);
         self.socket = None;
-        let Self { engine, shared, settings, clock, late, mut signals, .. } = self;
+        let Self { engine, shared, settings, clock, late, outdated, mut signals, .. } = self;
         let tally = Arc::clone(&shared.tally);
         drop(shared);
         match Arc::try_unwrap(engine) {
@@ -435,7 +444,7 @@ impl Agent {
             }
         }
         drop(settings.state);
-        Ended { graph, snapshot, tally, late, converged, took: clock.now().since(mgmt_engine::Moment::START) }
+        Ended { graph, snapshot, tally, late, outdated, converged, took: clock.now().since(mgmt_engine::Moment::START) }
     }
 
     fn hurry(&self, asked: Asked) {
@@ -465,6 +474,14 @@ fn merged(before: Snapshot, after: Snapshot, converged: bool) -> Snapshot {
         _ => after,
     });
     Snapshot { stands: stands.collect(), quiet_since: after.quiet_since, converged: after.converged, now: after.now }
+}
+
+/// Waits until the mesh is found to use what this program does not understand; for ever, if it never is.
+async fn outdated(mesh: Option<&Mesh>) {
+    match mesh {
+        Some(mesh) => mesh.outdated().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Answers the next question, or waits for ever if there is no socket.

@@ -33,14 +33,21 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 use mgmt_engine::Clock;
 use mgmt_resources::KINDS;
+use mgmt_store::record::Versions;
 
 use crate::logging::{self, Loudness};
+use crate::mesh::levels::VERSIONS;
 use crate::progress::Progress;
 use args::{Args, Verb};
 pub use exit::{Exit, Failure};
 
 /// Runs the program with these arguments, the first being its own name, and returns its exit code.
 pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
+    run_as(VERSIONS, arguments)
+}
+
+/// The same as a program that understands these feature levels.
+pub fn run_as(versions: Versions, arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
     let clock = Clock::start();
     let args = match Args::try_parse_from(arguments) {
         Ok(args) => args,
@@ -60,7 +67,7 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode 
     logging::start(Loudness::of(args.verbose, args.quiet + calm, args.log_format, args.color), &progress);
     let out = &mut std::io::stdout();
     let ended = match args.verb {
-        Verb::Run(args) => run::run(*args, progress, clock),
+        Verb::Run(args) => run::run(*args, progress, clock, versions),
         Verb::Apply(args) => apply::run(*args, progress, clock),
         Verb::Plan(args) => plan::run(&args),
         Verb::Validate(args) => validate::run(&args),
@@ -71,9 +78,9 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode 
         Verb::Explain(args) => explain::run(&args, KINDS, out),
         Verb::Facts(args) => facts::run(&args, out),
         Verb::Members(args) => members::run(&args, out),
-        Verb::Cluster { verb } => cluster::run(&verb, out, clock),
+        Verb::Cluster { verb } => cluster::run(&verb, out, clock, versions),
         Verb::Token { verb } => token::run(&verb, out),
-        Verb::Join(args) => join::run(&args, out, clock),
+        Verb::Join(args) => join::run(&args, out, clock, versions),
         Verb::Kv { verb } => kv::run(&verb, out),
         Verb::Lock(args) => return lock::run(&args).unwrap_or_else(|failure| failure.say().into()),
         Verb::Snapshot { verb } => snapshot::run(&verb, out),

@@ -13,6 +13,7 @@ pub mod handover;
 pub mod house;
 pub mod joining;
 pub mod keyring;
+pub mod levels;
 pub mod messages;
 pub mod node;
 pub mod once;
@@ -37,6 +38,7 @@ use mgmt_consensus::identity::Stored;
 use mgmt_consensus::quic::Endpoint;
 use mgmt_consensus::{disk, identity, log_store};
 use mgmt_engine::Clock;
+use mgmt_store::record::Versions;
 use mgmt_store::{HostName, Shared};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -89,6 +91,8 @@ pub struct Settings {
     pub private: bool,
     /// Time.
     pub clock: Clock,
+    /// The feature levels that this program understands.
+    pub versions: Versions,
 }
 
 /// How this host stands.
@@ -100,6 +104,8 @@ pub enum Stage {
     Member,
     /// It has no part in a mesh any more; in words.
     Stopped(String),
+    /// The mesh uses what this program does not understand; in words. The run is to end.
+    Outdated(String),
 }
 
 /// This host's part in a mesh. Clones are the same part.
@@ -123,6 +129,8 @@ enum Attempt {
     Again(String),
     /// It is of no use to try again.
     Never(String),
+    /// It is of no use with this program. What this host has stays as it is, for one that is newer.
+    Outdated(String),
 }
 
 impl Mesh {
@@ -161,6 +169,13 @@ impl Mesh {
         // The sender lives as long as this.
         drop(stage.changed().await);
         stage.borrow().clone()
+    }
+
+    /// Waits until the mesh is found to use what this program does not understand. Cancel safe.
+    pub async fn outdated(&self) {
+        let mut stage = self.0.stage.subscribe();
+        // The sender lives as long as this.
+        drop(stage.wait_for(|stage| matches!(stage, Stage::Outdated(_))).await);
     }
 
     /// The present life, if it is a member.
@@ -205,6 +220,7 @@ impl Mesh {
                 Stage::Coming(why) => tracing::info!("mesh: {why}"),
                 Stage::Member => {}
                 Stage::Stopped(why) => tracing::warn!("mesh: {why}; this host goes on without it"),
+                Stage::Outdated(why) => tracing::error!("mesh: {why}"),
             }
         }
     }
@@ -229,21 +245,23 @@ impl Mesh {
                 }
                 node.stop().await;
                 node.setup.endpoint.close().await;
-                if node.has_left() || !matches!(attempt, Attempt::Asked) {
+                if node.has_left() || !matches!(attempt, Attempt::Asked | Attempt::Outdated(_)) {
                     self.bury(&node).await;
                 }
                 if node.has_left() {
                     self.forget(&node);
                 }
             }
-            match attempt {
+            let (stage, ends) = match attempt {
                 Attempt::Asked => return,
-                Attempt::Again(why) => self.say(Stage::Coming(why)),
-                Attempt::Never(why) => {
-                    self.say(Stage::Stopped(why));
-                    drop(stop.wait_for(|stop| *stop).await);
-                    return;
-                }
+                Attempt::Again(why) => (Stage::Coming(why), false),
+                Attempt::Never(why) => (Stage::Stopped(why), true),
+                Attempt::Outdated(why) => (Stage::Outdated(why), true),
+            };
+            self.say(stage);
+            if ends {
+                drop(stop.wait_for(|stop| *stop).await);
+                return;
             }
             tokio::select! {
                 biased;
@@ -280,7 +298,7 @@ impl Mesh {
     async fn live(&self, pause: &mut Duration) -> Attempt {
         let Arrived { node, announced } = match arrive(self).await {
             Ok(arrived) => arrived,
-            Err(attempt) => return attempt,
+            Err(attempt) => return self.beyond().unwrap_or(attempt),
         };
         *self.0.node.lock().unwrap_or_else(PoisonError::into_inner) = Some(node.clone());
         self.say(Stage::Member);
@@ -293,18 +311,30 @@ impl Mesh {
         };
         match ended {
             Ended::Failed(why) => {
-                Attempt::Again(format!("this host's part has stopped: {why}; it comes back under a new id"))
+                let again = format!("this host's part has stopped: {why}; it comes back under a new id");
+                self.beyond().unwrap_or(Attempt::Again(again))
             }
             Ended::Removed => Attempt::Again("this host is a member no more; it asks to be let in again".to_owned()),
             Ended::Left => Attempt::Never("this host has left the mesh".to_owned()),
         }
     }
 
+    /// How it ends if it has come upon a feature level that this program does not understand.
+    fn beyond(&self) -> Option<Attempt> {
+        let level = self.0.shared.beyond()?;
+        // So that the next start with this program is refused before anything is touched.
+        if let Ok(place) = Place::open(&self.0.settings.state) {
+            levels::write(&place, level);
+        }
+        Some(Attempt::Outdated(levels::outdated(level, self.0.settings.versions)))
+    }
+
     /// What all lives of this process have in common.
     fn setup(&self, place: Place, endpoint: Endpoint) -> Setup {
-        let Settings { state, host, clock, zone, transient, flags, .. } = self.settings().clone();
+        let Settings { state, host, clock, zone, transient, flags, versions, .. } = self.settings().clone();
         let founders = flags.founders();
-        Setup { state, place, host, clock, endpoint, founders, zone, transient, shared: self.0.shared.clone() }
+        let shared = self.0.shared.clone();
+        Setup { state, place, host, clock, endpoint, founders, zone, transient, shared, versions }
     }
 }
 
@@ -317,10 +347,13 @@ impl Settings {
         // A recovery or a restore that was interrupted is brought to its end before anybody looks.
         recovery::finish(&self.state)?;
         let disk = disk::files::Files::open(&self.state)?;
-        let before = match identity::load(&disk).map_err(std::io::Error::other)? {
-            Stored::Missing => Before::Nobody,
-            Stored::Sound(identity) => Before::Member(identity.cluster),
-            Stored::Damaged(why) => Before::Damaged(why.to_string()),
+        let level = levels::remembered(&Place::open(&self.state)?)?;
+        let beyond = level.filter(|level| !self.versions.understand(*level));
+        let before = match (identity::load(&disk).map_err(std::io::Error::other)?, beyond) {
+            (Stored::Missing, _) => Before::Nobody,
+            (Stored::Sound(_), Some(level)) => Before::Outdated(levels::outdated(level, self.versions)),
+            (Stored::Sound(identity), None) => Before::Member(identity.cluster),
+            (Stored::Damaged(why), _) => Before::Damaged(why.to_string()),
         };
         let me = self.host.as_str();
         let nobody =

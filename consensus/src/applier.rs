@@ -65,6 +65,14 @@ pub enum RestoreError {
     },
 }
 
+impl RestoreError {
+    /// Whether all is whole, and this program is too old for it.
+    #[must_use]
+    pub fn is_outdated(&self) -> bool {
+        matches!(self, Self::Machine { source, .. } if source.kind() == io::ErrorKind::Unsupported)
+    }
+}
+
 impl<G: Ground, M: Machine> Applier<G, M> {
     /// Brings the machine to where the newest snapshot ends; the log does the rest. `purged` is how far the log was cut
     /// off.

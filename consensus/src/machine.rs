@@ -33,7 +33,8 @@ pub trait Machine: Send + Sync + 'static {
     /// verified. On an error the old state must still be there.
     ///
     /// # Errors
-    /// `InvalidData` for what cannot have come from a [`Frozen`].
+    /// `InvalidData` for what cannot have come from a [`Frozen`]; `Unsupported` for what has come from one of a newer
+    /// version, which is whole and stays where it is.
     fn restore(&mut self, applied: u64, chunks: &mut dyn Iterator<Item = io::Result<Bytes>>) -> io::Result<()>;
 }
 

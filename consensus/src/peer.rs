@@ -201,13 +201,17 @@ impl<G: Ground> Peer<G> {
                 }
                 Ok(Ok(replica))
             }
-            Err(StartError::Restore(error)) => {
+            Err(StartError::Restore(error)) if !error.is_outdated() => {
                 tracing::error!(%error, "this peer cannot go on as who it was");
                 stop(log).await;
                 self.put_aside(true).await?;
                 Ok(Err(Some(id)))
             }
-            Err(error) => Err(error.into()),
+            Err(error) => {
+                // Another attempt, or a newer program, opens it again.
+                stop(log).await;
+                Err(error.into())
+            }
         }
     }
 

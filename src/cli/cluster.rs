@@ -4,6 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use mgmt_engine::Clock;
+use mgmt_store::record::Versions;
 use serde_json::{Value, json};
 
 use super::{Exit, Failure, args, print};
@@ -21,9 +22,9 @@ const FOUNDING: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// There is no agent or mesh to ask, it could not do it, or output cannot be written.
-pub fn run(verb: &args::Cluster, out: &mut dyn Write, clock: Clock) -> Result<Exit, Failure> {
+pub fn run(verb: &args::Cluster, out: &mut dyn Write, clock: Clock, versions: Versions) -> Result<Exit, Failure> {
     let (place, asked) = match verb {
-        args::Cluster::Init(args) => return init(args, out, clock),
+        args::Cluster::Init(args) => return init(args, out, (clock, versions)),
         args::Cluster::Recover(args) => return recover(args, out),
         args::Cluster::Size(args) => return size(args, out),
         args::Cluster::Rules(args) => return rules(args, out),
@@ -47,11 +48,11 @@ pub fn run(verb: &args::Cluster, out: &mut dyn Write, clock: Clock) -> Result<Ex
 }
 
 /// Founds a mesh where no agent runs.
-fn init(args: &args::InitCluster, out: &mut dyn Write, clock: Clock) -> Result<Exit, Failure> {
+fn init(args: &args::InitCluster, out: &mut dyn Write, at: (Clock, Versions)) -> Result<Exit, Failure> {
     let home = Home::of(&args.place)?;
     let listen = args.listen.as_deref().map(super::run::listen).transpose()?;
     let state = State::take(&home, None)?;
-    let mut settings = super::join::settings(&home, &state, once::flags(Vec::new(), None, true), listen, clock)?;
+    let mut settings = super::join::settings(&home, &state, once::flags(Vec::new(), None, true), listen, at)?;
     // Whoever says this means it, whatever others of this user on this machine are members of.
     settings.private = true;
     once::nobody_yet(&settings)?;

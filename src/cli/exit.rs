@@ -32,6 +32,8 @@ pub enum Exit {
     Disk = 74,
     /// Try again: this host name already runs, or there is no quorum now.
     TryAgain = 75,
+    /// The mesh uses a feature level that this program does not understand.
+    Outdated = 76,
     /// Not allowed.
     NotAllowed = 77,
 }
@@ -40,7 +42,7 @@ impl Exit {
     /// From its number, as it is sent.
     pub fn from_number(number: u8) -> Option<Self> {
         use Exit::{Bug, CannotCreate, Changes, ChangesAndFailures, Disk, Done, Failed, Failures, Graph, Late};
-        use Exit::{NotAllowed, TryAgain, Unavailable, Usage};
+        use Exit::{NotAllowed, Outdated, TryAgain, Unavailable, Usage};
         let all = [
             Done,
             Failed,
@@ -55,6 +57,7 @@ impl Exit {
             CannotCreate,
             Disk,
             TryAgain,
+            Outdated,
             NotAllowed,
         ];
         all.into_iter().find(|exit| *exit as u8 == number)

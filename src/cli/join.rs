@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use mgmt_consensus::authority::token::Token;
 use mgmt_engine::Clock;
+use mgmt_store::record::Versions;
 
 use super::{Exit, Failure, args, print};
 use crate::mesh::start::{Flags, Graph};
@@ -19,14 +20,14 @@ const TOKEN_BYTES_MAX: u64 = 4096;
 ///
 /// # Errors
 /// It was not let in, or nobody was reached.
-pub fn run(args: &args::Join, out: &mut dyn Write, clock: Clock) -> Result<Exit, Failure> {
+pub fn run(args: &args::Join, out: &mut dyn Write, clock: Clock, versions: Versions) -> Result<Exit, Failure> {
     let usage = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error.to_string());
     let token = if args.token == "-" { from_stdin()? } else { args.token.clone() };
     token.parse::<Token>().map_err(|e| usage(&e))?;
     let seeds = seeds::parse(&args.seeds).map_err(|e| usage(&e))?;
     let home = Home::of(&args.place)?;
     let state = State::take(&home, None)?;
-    let settings = settings(&home, &state, once::flags(seeds, Some(token), false), None, clock)?;
+    let settings = settings(&home, &state, once::flags(seeds, Some(token), false), None, (clock, versions))?;
     once::nobody_yet(&settings)?;
     let cluster = once::once(settings, args.patience, async |node| Ok(node.identity.cluster))?;
     let said = format!(
@@ -50,7 +51,7 @@ pub(super) fn settings(
     state: &State,
     flags: Flags,
     listen: Option<SocketAddr>,
-    clock: Clock,
+    (clock, versions): (Clock, Versions),
 ) -> Result<mesh::Settings, Failure> {
     Ok(mesh::Settings {
         prefix: home.prefix.clone(),
@@ -65,5 +66,6 @@ pub(super) fn settings(
         transient: false,
         private: false,
         clock,
+        versions,
     })
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mgmt_engine::Clock;
+use mgmt_store::record::Versions;
 
 use super::args::{self, MaybeSeconds};
 use super::{Exit, Failure, graph_source};
@@ -17,7 +18,7 @@ use crate::state::{self, Home, State};
 ///
 /// # Errors
 /// It could not start.
-pub fn run(args: args::Run, progress: Progress, clock: Clock) -> Result<Exit, Failure> {
+pub fn run(args: args::Run, progress: Progress, clock: Clock, versions: Versions) -> Result<Exit, Failure> {
     let ignored = args.old.given();
     if !ignored.is_empty() {
         tracing::warn!("without effect here: {}", ignored.join(", "));
@@ -30,7 +31,7 @@ pub fn run(args: args::Run, progress: Progress, clock: Clock) -> Result<Exit, Fa
     become_the_agent()?;
     let (converged, once) = when_to_end(args.converged_timeout, args.converger_timeout, args.converged_exit);
     let transient = once || args.common.max_runtime.is_some();
-    let mesh = mesh(&args, &source, &home, &state, transient, clock)?;
+    let mesh = mesh(&args, &source, &home, &state, transient, (clock, versions))?;
     let settings = Settings {
         mesh,
         state,
@@ -61,7 +62,7 @@ fn mesh(
     home: &Home,
     state: &State,
     transient: bool,
-    clock: Clock,
+    (clock, versions): (Clock, Versions),
 ) -> Result<Option<mesh::Settings>, Failure> {
     let usage = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error.to_string());
     if args.mesh.mesh_converged {
@@ -82,6 +83,7 @@ fn mesh(
         transient,
         private: args.common.tmp_prefix,
         clock,
+        versions,
     };
     let facts = settings.facts();
     let facts = facts.map_err(|e| Failure::new(Exit::CannotCreate, format!("cannot look around: {e}")))?;
@@ -133,6 +135,9 @@ pub(super) fn draw(ended: &Ended, file: Option<&std::path::Path>) -> Result<(), 
 /// The exit code of a run. One that was to run `once` has failed if it was ended before it had converged; an agent has
 /// not.
 pub(super) fn exit(ended: &Ended, once: bool, detailed: bool) -> Exit {
+    if ended.outdated {
+        return Exit::Outdated;
+    }
     if ended.late {
         return Exit::Late;
     }

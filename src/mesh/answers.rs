@@ -120,6 +120,7 @@ impl Desk {
         mesh.node().ok_or_else(|| match mesh.stage() {
             Stage::Coming(why) => Failure::new(Exit::TryAgain, format!("this host is on its way into the mesh: {why}")),
             Stage::Stopped(why) => Failure::new(Exit::Unavailable, format!("this host has no part in a mesh: {why}")),
+            Stage::Outdated(why) => Failure::new(Exit::Outdated, why),
             // Between two lives.
             Stage::Member => Failure::new(Exit::TryAgain, "this host is on its way into the mesh"),
         })

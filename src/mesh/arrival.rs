@@ -17,13 +17,15 @@ use mgmt_consensus::{ClusterId, PeerId, identity};
 use mgmt_store::record::Peer;
 use mgmt_store::{Body, Revision, Role};
 
+use crate::cli::Exit;
 use crate::control::mesh::{Blob, hex};
 
 use super::bootstrap::{self, Bootstrap, Founders, Ledger, Settled};
 use super::house;
 use super::joining::{self, Applicant, JoinError};
 use super::keyring::Keyring;
-use super::node::{Node, Setup, VERSIONS};
+use super::messages::join::Kind;
+use super::node::{Node, Setup};
 use super::papers::Papers;
 use super::place::{Part, Place};
 use super::registrar::{self, Listed};
@@ -154,6 +156,7 @@ impl Arrival<'_> {
     async fn by(self, start: Start) -> Result<Arrived, Attempt> {
         match start {
             Start::Off { why } => Err(Attempt::Never(format!("no mesh: {why}"))),
+            Start::Refuse(failure) if failure.exit == Exit::Outdated => Err(Attempt::Outdated(failure.message)),
             Start::Refuse(failure) => Err(Attempt::Never(failure.message)),
             Start::Resume => self.resume().await,
             Start::Found | Start::Wait { .. } if self.mesh.settings().private => self.found(None).await,
@@ -296,11 +299,13 @@ impl Arrival<'_> {
         self.mesh.say(Stage::Coming(format!("asking {} to be let in", asked.join(", "))));
         let key = key(&self.setup.place).map_err(|e| again("use the state directory", e))?;
         let peer = peer_of(&key);
-        let who = Applicant { host: &host, peer, key: &key, replace: true, zone: &self.setup.zone, versions: VERSIONS };
+        let Setup { zone, versions, .. } = &self.setup;
+        let who = Applicant { host: &host, peer, key: &key, replace: true, zone, versions: *versions };
         let joined = joining::join(&self.setup.endpoint, seeds, token, &who, PATIENCE).await;
         let joined = joined.map_err(|error| {
             let why = format!("{host} is not let in: {error}");
             match error {
+                JoinError::Refused { kind: Kind::Level, .. } => Attempt::Outdated(why),
                 JoinError::Refused { .. } | JoinError::NoSeeds => Attempt::Never(why),
                 JoinError::Patience { .. } | JoinError::Strange { .. } => Attempt::Again(why),
             }
@@ -379,7 +384,7 @@ async fn first_entry(node: &Arc<Node>, papers: &Papers) -> Result<(), FirstEntry
         role: Role::Admin,
         addresses: addresses.iter().map(|address| address.to_string().into()).collect(),
         zone: node.setup.zone.clone(),
-        versions: VERSIONS,
+        versions: node.setup.versions,
         key_hash: papers.certificate.key_hash(),
         admitted: Revision(0),
     };

@@ -23,7 +23,7 @@ use mgmt_store::{Keyspace, Shared};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::node::VERSIONS;
+use super::levels::VERSIONS;
 use super::recovery::{self, RecoveryError};
 
 /// What the head says it is.
@@ -307,7 +307,7 @@ fn read(from: &Path) -> Result<(Head, Keyspace), BackupError> {
 pub async fn restore(state: &Path, from: &Path) -> Result<Restored, BackupError> {
     let (head, keyspace) = read(from)?;
     let level = keyspace.feature_level();
-    if level > VERSIONS.max {
+    if !VERSIONS.understand(level) {
         return Err(BackupError::FeatureLevel { path: from.to_owned(), level });
     }
     let salvage = recovery::salvage(state).await?;

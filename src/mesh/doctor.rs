@@ -277,7 +277,7 @@ async fn small(to: SocketAddr) -> Small {
 /// that there is, for which nobody is let in; what is wrong with the token is said before that.
 pub async fn ask_of_token(to: SocketAddr, token: &Token, member: &str) -> Finding {
     let found = |answer: Result<Kind, String>| match answer {
-        Ok(Kind::Other) => Finding::good("token", format!("{member} takes the token")),
+        Ok(Kind::Level) => Finding::good("token", format!("{member} takes the token")),
         Ok(Kind::Expired) => {
             Finding::bad("token", "the token has expired", "make another on a member: mgmt token create")
         }

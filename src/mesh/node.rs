@@ -30,6 +30,7 @@ use super::bootstrap::{self, Founders};
 use super::door;
 use super::handover::{self, Bell, Steward};
 use super::keyring::Keyring;
+use super::levels;
 use super::messages::found::Who;
 use super::papers::{Papers, PapersError};
 use super::place::Place;
@@ -55,8 +56,6 @@ const LOOK: Duration = Duration::from_millis(10);
 const SILENCE: Duration = Duration::from_secs(5);
 /// How long a leave may take: two changes of the membership.
 const LEAVE: Duration = Duration::from_secs(60);
-/// What this program understands: see `Versions`.
-pub const VERSIONS: Versions = Versions { min: 0, max: 1 };
 
 /// What all lives of this process have in common.
 #[derive(Clone)]
@@ -79,6 +78,8 @@ pub struct Setup {
     pub transient: bool,
     /// The state of the store: readers hold it over all lives.
     pub shared: Arc<Shared>,
+    /// The feature levels that this program understands.
+    pub versions: Versions,
 }
 
 /// Why there is no life.
@@ -176,7 +177,7 @@ impl Node {
             clerk: desk.clone(),
             chance: Arc::new(chance),
         };
-        let replica = peer.come(otherwise, || StoreMachine::anew(setup.shared.clone())).await?;
+        let replica = peer.come(otherwise, || StoreMachine::anew(setup.shared.clone(), setup.versions)).await?;
         let watches = Watches::new(setup.shared.clone());
         let client = Client::new(replica.clone(), setup.shared.clone(), watches.clone(), setup.host.clone(), PATIENCE);
         let node = Arc::new(Self {
@@ -210,12 +211,13 @@ impl Node {
 
     /// Starts what runs for as long as this life.
     fn begin(self: &Arc<Self>, papers: &Papers, desk: Arc<Desk>, wanted: tokio::sync::mpsc::Receiver<Transfer>) {
-        let Setup { place, host, zone, endpoint, .. } = self.setup.clone();
+        let Setup { place, host, zone, endpoint, versions, .. } = self.setup.clone();
         let listen = endpoint.local_address();
-        let own = Own { host, listen, zone, versions: VERSIONS, key_hash: papers.certificate.key_hash() };
+        let own = Own { host, listen, zone, versions, key_hash: papers.certificate.key_hash() };
         let quic = self.quic.clone();
         self.spawn(desk.sit(self.replica.clone()));
         self.spawn(appoint(self.replica.clone(), self.surroundings.clone(), Policy::LAN));
+        self.spawn(levels::remember(self.shared.clone(), place.clone()));
         self.spawn(registrar::follow(self.book.clone(), self.shared.clone(), place, move || quic.recheck()));
         self.spawn(registrar::say(own, self.book.clone(), self.shared.clone(), self.client.clone()));
         self.spawn(tell(self.clone()));
@@ -223,7 +225,7 @@ impl Node {
             cluster: self.identity.cluster,
             peer: self.identity.peer,
             host: self.setup.host.clone(),
-            versions: VERSIONS,
+            versions,
         };
         let world = Arc::new(door::World(self.replica.clone()));
         let porter = Porter::new(who, self.client.clone(), self.shared.clone(), self.keyring.clone(), world);

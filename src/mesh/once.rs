@@ -51,6 +51,7 @@ async fn up(mesh: &Mesh, last: &mut String) -> Result<Arc<Node>, Failure> {
                 }
             }
             Stage::Stopped(why) => return Err(Failure::new(Exit::NotAllowed, why)),
+            Stage::Outdated(why) => return Err(Failure::new(Exit::Outdated, why)),
             Stage::Coming(why) => *last = why,
         }
         stage = mesh.changed().await;

@@ -33,6 +33,8 @@ pub enum Part {
     ResetSecret,
     /// What this host has promised while it founds together with others.
     Promise,
+    /// The feature level of the mesh, for a program that does not understand what else is here.
+    Level,
 }
 
 impl Part {
@@ -47,6 +49,7 @@ impl Part {
             Self::Port => "port",
             Self::ResetSecret => "reset-secret",
             Self::Promise => "promise.json",
+            Self::Level => "level",
         }
     }
 }
@@ -126,7 +129,7 @@ impl Place {
     /// # Errors
     /// What the system says.
     pub fn clear(&self) -> io::Result<()> {
-        const PARTS: [Part; 7] = [
+        const PARTS: [Part; 8] = [
             Part::Certificate,
             Part::AuthorityKey,
             Part::Key,
@@ -134,6 +137,7 @@ impl Place {
             Part::Addresses,
             Part::HouseToken,
             Part::Promise,
+            Part::Level,
         ];
         PARTS.into_iter().try_for_each(|part| self.remove(part))
     }

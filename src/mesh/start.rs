@@ -54,6 +54,8 @@ pub enum Before {
     Nobody,
     /// A member of this cluster.
     Member(ClusterId),
+    /// A member of a mesh that this program is too old for, in words.
+    Outdated(String),
     /// Somebody: it cannot be read who, and why.
     Damaged(String),
 }
@@ -163,6 +165,9 @@ pub fn plan(facts: &Facts) -> Start {
             Some(flag) => usage(format!("--no-network and {flag} contradict each other: leave one of them out")),
             None => Start::Off { why: "--no-network is given" },
         };
+    }
+    if let Before::Outdated(why) = before {
+        return Start::Refuse(Failure::new(Exit::Outdated, why));
     }
     if let Before::Member(cluster) = before {
         return member(flags, *cluster, &facts.scene.me);

@@ -204,9 +204,17 @@ impl Key {
     /// What everybody in the mesh understands.
     #[must_use]
     pub fn feature_level() -> Self {
-        Self("_/feature".into())
+        Self(FEATURE_LEVEL.into())
+    }
+
+    /// Whether it is that.
+    #[must_use]
+    pub fn is_feature_level(&self) -> bool {
+        &*self.0 == FEATURE_LEVEL
     }
 }
+
+const FEATURE_LEVEL: &str = "_/feature";
 
 /// A word that fits between two slashes.
 pub(crate) fn is_name(name: &str) -> bool {

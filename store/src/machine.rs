@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use crate::event::Event;
 use crate::history::{Compacted, Events, History};
 use crate::keyspace::Keyspace;
+use crate::record::Versions;
 use crate::revision::Revision;
 use crate::snapshot::FrozenStore;
 
@@ -32,6 +33,8 @@ struct State {
     keyspace: Keyspace,
     history: History,
     settled: Revision,
+    /// The feature level at which the replica has stopped, because this program does not understand it.
+    beyond: Option<u32>,
 }
 
 impl Shared {
@@ -44,6 +47,12 @@ impl Shared {
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.reading().settled
+    }
+
+    /// The feature level that the mesh uses and this program does not understand, if that is why this replica has stopped.
+    #[must_use]
+    pub fn beyond(&self) -> Option<u32> {
+        self.reading().beyond
     }
 
     /// Waits until the revision is higher than this one, and gives it. Cancel safe.
@@ -98,9 +107,11 @@ impl Shared {
 }
 
 /// The store as a state machine.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct StoreMachine {
     shared: Arc<Shared>,
+    /// What this program understands: beyond that it does not go on, because it would do something else than others do.
+    versions: Versions,
     /// Events of the command at hand; kept for its allocation.
     events: Vec<Event>,
 }
@@ -109,28 +120,29 @@ impl StoreMachine {
     /// An empty store.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self { shared: Arc::default(), versions: Versions::ALL, events: Vec::new() }
     }
 
     /// An empty store that remembers at most so many events and bytes for its watches.
     #[must_use]
     pub fn with_history(events_max: usize, bytes_max: usize) -> Self {
-        let machine = Self::default();
+        let machine = Self::new();
         machine.shared.writing().history = History::new(events_max, bytes_max);
         machine
     }
 
     /// An empty store in the place of one that readers hold already: a replica that begins anew. What they followed is
-    /// forgotten, and they are told so.
+    /// forgotten, and they are told so. It stops at a feature level that is not among `versions`.
     #[must_use]
-    pub fn anew(shared: Arc<Shared>) -> Self {
+    pub fn anew(shared: Arc<Shared>, versions: Versions) -> Self {
         {
             let mut state = shared.writing();
             state.keyspace = Keyspace::default();
             state.history.restart(Revision(0));
             state.settled = Revision(0);
+            state.beyond = None;
         }
-        Self { shared, events: Vec::new() }
+        Self { shared, versions, events: Vec::new() }
     }
 
     /// What readers hold.
@@ -140,12 +152,32 @@ impl StoreMachine {
     }
 }
 
+impl Default for StoreMachine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Why a program stops that is older than the mesh it is in.
+fn outdated(level: u32, versions: Versions) -> String {
+    format!("it uses feature level {level}, and this program understands {} to {}", versions.min, versions.max)
+}
+
 impl Machine for StoreMachine {
     type Frozen = FrozenStore;
 
     fn apply(&mut self, index: u64, command: &[u8]) -> Result<Bytes, Unknown> {
         let mut state = self.shared.writing();
         let outcome = state.keyspace.apply_bytes(index, command, &mut self.events)?;
+        // Looked for among the events, because it is the rarest of all commands.
+        if self.events.iter().any(|event| event.key.is_feature_level()) {
+            let level = state.keyspace.feature_level();
+            if !self.versions.understand(level) {
+                self.events.clear();
+                state.beyond = Some(level);
+                return Err(Unknown { index, why: outdated(level, self.versions) });
+            }
+        }
         state.history.extend(self.events.drain(..));
         Ok(outcome)
     }
@@ -168,7 +200,12 @@ impl Machine for StoreMachine {
             let why = format!("a snapshot at {applied} holds revision {}", keyspace.revision());
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
+        let level = keyspace.feature_level();
         let mut state = self.shared.writing();
+        if !self.versions.understand(level) {
+            state.beyond = Some(level);
+            return Err(io::Error::new(io::ErrorKind::Unsupported, outdated(level, self.versions)));
+        }
         state.keyspace = keyspace;
         state.history.restart(revision);
         state.settled = state.settled.max(revision);

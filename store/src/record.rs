@@ -37,6 +37,17 @@ pub struct Versions {
     pub max: u32,
 }
 
+impl Versions {
+    /// Whatever there is and will be: for whoever only looks at bytes.
+    pub const ALL: Self = Self { min: 0, max: u32::MAX };
+
+    /// Whether a program that understands these understands this level.
+    #[must_use]
+    pub const fn understand(self, level: u32) -> bool {
+        self.min <= level && level <= self.max
+    }
+}
+
 /// A token that lets hosts join. The secret half is not here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {

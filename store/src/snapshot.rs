@@ -41,9 +41,12 @@ impl Frozen for FrozenStore {
 /// A state from its chunks: whole and as it was, or not at all.
 ///
 /// # Errors
-/// `InvalidData` for what is no snapshot, or one by a newer program; what reading the chunks failed with.
+/// `InvalidData` for what is no snapshot, `Unsupported` for one by a newer program; what reading the chunks failed with.
 pub fn restore(chunks: &mut dyn Iterator<Item = io::Result<Bytes>>) -> io::Result<Keyspace> {
-    let invalid = |error: DecodeError| io::Error::new(io::ErrorKind::InvalidData, error);
+    let invalid = |error: DecodeError| {
+        let newer = matches!(error, DecodeError::Unknown(_));
+        io::Error::new(if newer { io::ErrorKind::Unsupported } else { io::ErrorKind::InvalidData }, error)
+    };
     let mut sections = SectionReader::default();
     for chunk in chunks {
         sections.push(&chunk?).map_err(invalid)?;

@@ -14,6 +14,7 @@ use mgmt_consensus::machine::Frozen;
 use mgmt_store::command::{Command, Prefix, Request};
 use mgmt_store::limits::{CHANGES_MAX, LEASE_KEYS_MAX, REQUEST_BYTES_MAX, STORE_BYTES_MAX};
 use mgmt_store::outcome::{Large, Quota};
+use mgmt_store::record::Versions;
 use mgmt_store::{Body, Compacted, Done, Keyspace, LeaseId, Outcome, Refusal, Revision, Shared, StoreMachine, Value};
 use support::{admin, command, key, prefix, value};
 
@@ -47,6 +48,36 @@ fn readers_learn_what_has_settled() {
     machine.settled(4);
     assert_eq!(late.poll(&mut context), Poll::Ready(Revision(4)));
     assert_eq!(pin!(shared.changed_since(Revision(1))).poll(&mut context), Poll::Ready(Revision(4)), "long past");
+}
+
+#[test]
+fn a_program_stops_where_the_mesh_begins_to_use_what_it_does_not_understand() {
+    let raise = command(admin(), 0, Body::FeatureLevel { level: 2 }).encode();
+    let old = Versions { min: 0, max: 1 };
+    let mut machine = StoreMachine::anew(Arc::default(), old);
+    put(&mut machine, 1);
+    machine.settled(1);
+    let error = machine.apply(2, &raise).unwrap_err();
+    assert_eq!(error.why, "it uses feature level 2, and this program understands 0 to 1");
+    let shared = machine.shared();
+    assert_eq!((shared.beyond(), shared.revision()), (Some(2), Revision(1)));
+    assert_eq!(revisions(&shared, 0).unwrap(), [1], "nobody was told of it");
+    // From a snapshot likewise: the old state stays.
+    let mut newer = StoreMachine::new();
+    newer.apply(1, &raise).unwrap();
+    let mut frozen = newer.freeze();
+    let chunks: Vec<Bytes> = std::iter::from_fn(|| frozen.chunk()).collect();
+    let mut machine = StoreMachine::anew(Arc::default(), old);
+    put(&mut machine, 1);
+    let error = machine.restore(9, &mut chunks.iter().cloned().map(Ok)).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::Unsupported, "which is no damage");
+    let shared = machine.shared();
+    assert_eq!(shared.beyond(), Some(2));
+    assert!(shared.read(|store| store.get("k/a").is_some()));
+    // Another program in its place goes on.
+    let mut machine = StoreMachine::anew(shared, Versions { min: 1, max: 2 });
+    machine.restore(9, &mut chunks.into_iter().map(Ok)).unwrap();
+    assert_eq!((machine.shared().beyond(), machine.shared().read(Keyspace::feature_level)), (None, 2));
 }
 
 #[test]

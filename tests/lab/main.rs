@@ -57,4 +57,5 @@ mod masters;
 mod partitions;
 mod power;
 mod refusals;
+mod rolling;
 mod signals;

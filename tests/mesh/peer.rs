@@ -87,6 +87,8 @@ impl Members {
 pub(crate) struct Recipe {
     /// What runs the program: nothing, or `ip netns exec NAME`, `strace ..`.
     pub(crate) launcher: Vec<String>,
+    /// What runs instead of the program, given its path and all of its arguments: nothing, or another version of it.
+    pub(crate) instead: Vec<String>,
     pub(crate) host: String,
     pub(crate) prefix: PathBuf,
     /// `run`, unless something else is wanted.
@@ -101,6 +103,7 @@ impl Recipe {
     pub(crate) fn new(prefix: &Path, host: &str) -> Self {
         Self {
             launcher: Vec::new(),
+            instead: Vec::new(),
             host: host.to_owned(),
             prefix: prefix.to_owned(),
             verb: "run".to_owned(),
@@ -136,8 +139,8 @@ impl Recipe {
         self.prefix.join(&self.host)
     }
 
-    fn command(&self, program: &str) -> Command {
-        let mut words = self.launcher.iter().map(String::as_str).chain([program]);
+    fn command(&self, program: &[&str]) -> Command {
+        let mut words = self.launcher.iter().map(String::as_str).chain(program.iter().copied());
         let mut command = Command::new(words.next().expect("the program at least"));
         command.args(words).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.envs(self.environment.iter().map(|(name, value)| (name, value))).stdin(Stdio::null());
@@ -146,7 +149,7 @@ impl Recipe {
 
     /// Asks this peer something, and waits for the answer.
     pub(crate) fn verb<S: AsRef<std::ffi::OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Ended {
-        let mut command = self.command("timeout");
+        let mut command = self.command(&["timeout"]);
         command.arg(VERB_SECONDS).arg(MGMT).args(words);
         command.args(["--hostname", &self.host]).arg("--prefix").arg(&self.prefix);
         let output = command.output().unwrap();
@@ -197,7 +200,8 @@ impl Peer {
     pub(crate) fn restart(&mut self) {
         assert!(self.child.is_none(), "{} runs", self.recipe.host);
         let log = fs::File::options().create(true).append(true).open(&self.log).unwrap();
-        let mut command = self.recipe.command(MGMT);
+        let instead = self.recipe.instead.iter().map(String::as_str);
+        let mut command = self.recipe.command(&instead.chain([MGMT]).collect::<Vec<_>>());
         command.arg(&self.recipe.verb).args(["--hostname", &self.recipe.host]).arg("--prefix").arg(&self.recipe.prefix);
         command.args(&self.recipe.args).stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().unwrap());

@@ -30,6 +30,7 @@ pub fn status(mesh: &Mesh) -> Value {
         Stage::Coming(why) => ("coming", Some(why)),
         Stage::Member => ("member", None),
         Stage::Stopped(why) => ("stopped", Some(why)),
+        Stage::Outdated(why) => ("outdated", Some(why)),
     };
     let (revision, ideal) = (mesh.shared().revision().0, mesh.shared().read(Keyspace::ideal_size));
     let mut status = json!({
@@ -37,6 +38,7 @@ pub fn status(mesh: &Mesh) -> Value {
         "why": why,
         "revision": revision,
         "ideal": ideal,
+        "level": mesh.shared().read(Keyspace::feature_level),
         "role": null,
         "leads": false,
         "leader": null,

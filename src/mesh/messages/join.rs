@@ -77,6 +77,8 @@ pub enum Kind {
     Unknown,
     /// It is no sensible request.
     Malformed,
+    /// He does not understand the feature level of this mesh.
+    Level,
     /// One that this version does not know.
     #[serde(other)]
     Other,

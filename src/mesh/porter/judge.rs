@@ -3,8 +3,10 @@
 use mgmt_consensus::authority::{Badge, Certificate, DAY_S, GRACE_DAYS, key_hash};
 use mgmt_consensus::{ClusterId, PeerId};
 use mgmt_store::outcome::{Clash, Quota};
+use mgmt_store::record::Versions;
 use mgmt_store::{CallError, HostName, Keyspace, Refusal, Role};
 
+use crate::mesh::levels;
 use crate::mesh::messages::join::{Kind, Reply, Signed, Wish};
 use crate::mesh::messages::printable;
 
@@ -108,8 +110,8 @@ fn decide(
         return Err((Kind::UsedUp, why));
     }
     // After all that is about the token: `doctor` asks with a level that there is not, which uses up no token.
-    if !(wish.level_min..=wish.level_max).contains(&store.feature_level()) {
-        return Err((Kind::Other, other_level(wish)));
+    if !understood(wish).understand(store.feature_level()) {
+        return Err((Kind::Level, levels::not_let_in(host.as_str(), store.feature_level(), understood(wish))));
     }
     if there.is_some() && !token.replace {
         return Err((Kind::HostTaken, taken(&host)));
@@ -197,11 +199,9 @@ fn other_name(host: &HostName) -> String {
     )
 }
 
-fn other_level(wish: &Wish) -> String {
-    format!(
-        "this mesh uses a feature level that the program here does not understand ({} to {}): bring it up to date",
-        wish.level_min, wish.level_max
-    )
+/// What the program of whoever wishes understands.
+fn understood(wish: &Wish) -> Versions {
+    Versions { min: wish.level_min, max: wish.level_max }
 }
 
 /// What is said when the store could not be asked, or the log could not be written.
@@ -225,7 +225,10 @@ pub(super) fn refused(error: CallError, wish: &Wish) -> Reply {
             );
             (Kind::HostTaken, why)
         }
-        (Refusal::Conflict(Clash::FeatureLevel), _) => (Kind::Other, other_level(wish)),
+        // It rose at this moment: what it is by now is said to whoever asks again.
+        (Refusal::Conflict(Clash::FeatureLevel), _) => {
+            (Kind::TryAgain, "the feature level of this mesh has just risen: try again".to_owned())
+        }
         (Refusal::QuotaExceeded(Quota::Peers), _) => {
             (Kind::Other, "this mesh is full: remove hosts with `mgmt cluster remove`".to_owned())
         }

@@ -108,7 +108,7 @@ impl House {
 
     async fn of(cluster: ClusterId) -> Self {
         let shared = Arc::<Shared>::default();
-        let machine = Mutex::new((StoreMachine::anew(shared.clone()), 0));
+        let machine = Mutex::new((StoreMachine::anew(shared.clone(), LEVELS), 0));
         let (up, now_s) = (AtomicBool::new(true), AtomicU64::new(NOW_S));
         let (waited_ms, missed) = Default::default();
         let log = Arc::new(Log { machine, shared: shared.clone(), up, now_s, waited_ms, missed });

@@ -44,7 +44,7 @@ pub(in super::super) fn admit(host: &str, peer: u128) -> Body {
         role: Role::Admin,
         addresses: Vec::new(),
         zone: Vec::new(),
-        versions: super::super::node::VERSIONS,
+        versions: super::super::levels::VERSIONS,
         key_hash: [0; 32],
         admitted: Revision(0),
     };

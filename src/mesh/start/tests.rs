@@ -197,6 +197,24 @@ fn with_a_file_that_cannot_be_trusted() {
 }
 
 #[test]
+fn with_a_program_that_is_too_old() {
+    let old = || Before::Outdated("the mesh uses feature level 2".to_owned());
+    let table = table([
+        ("no graph", Facts { before: old(), graph: Graph::None, ..nobody() }),
+        ("a graph that needs no mesh", Facts { before: old(), graph: Graph::Without, ..nobody() }),
+        ("seeds and a token", Facts { before: old(), ..typed("a", Some(&token(1)), None) }),
+        ("no network", Facts { before: old(), ..with(|f| f.flags.no_network = true) }),
+    ]);
+    expect![[r#"
+        no graph: exit 76: the mesh uses feature level 2
+        a graph that needs no mesh: exit 76: the mesh uses feature level 2
+        seeds and a token: exit 76: the mesh uses feature level 2
+        no network: no mesh: --no-network is given
+    "#]]
+    .assert_eq(&table);
+}
+
+#[test]
 fn without_a_network() {
     let flags = |any| Flags { no_network: true, any, ..Flags::default() };
     let table = table([

@@ -65,8 +65,7 @@ impl Turn<'_> {
         if level == now {
             return Ok(Done::Unchanged);
         }
-        let understood =
-            |host| self.tables.peer(host).is_some_and(|peer| (peer.versions.min..=peer.versions.max).contains(&level));
+        let understood = |host| self.tables.peer(host).is_some_and(|peer| peer.versions.understand(level));
         if level < now || !self.derived.members.keys().all(understood) {
             return Err(Refusal::Conflict(Clash::FeatureLevel));
         }
@@ -83,7 +82,7 @@ impl Turn<'_> {
         if !bounded || !addresses.iter().chain(zone).all(short) || versions.min > versions.max {
             return Err(Refusal::Malformed);
         }
-        if !(versions.min..=versions.max).contains(&self.tables.feature_level()) {
+        if !versions.understand(self.tables.feature_level()) {
             return Err(Refusal::Conflict(Clash::FeatureLevel));
         }
         Ok(())

@@ -29,14 +29,17 @@ pub mod seeds;
 pub mod start;
 pub mod surroundings;
 
+use std::fs::{remove_dir_all, remove_file};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use mgmt_consensus::ground::Native;
 use mgmt_consensus::identity::Stored;
+use mgmt_consensus::peer::put_aside;
 use mgmt_consensus::quic::Endpoint;
-use mgmt_consensus::{disk, identity, log_store};
+use mgmt_consensus::{disk, identity};
 use mgmt_engine::Clock;
 use mgmt_store::record::Versions;
 use mgmt_store::{HostName, Shared};
@@ -245,12 +248,16 @@ impl Mesh {
                 }
                 node.stop().await;
                 node.setup.endpoint.close().await;
-                if node.has_left() || !matches!(attempt, Attempt::Asked | Attempt::Outdated(_)) {
-                    self.bury(&node).await;
-                }
+                // Who it was goes first: a log that is nobody's is put aside by whoever comes next, but somebody without a
+                // log would look for others.
                 if node.has_left() {
                     self.forget(&node);
                 }
+                if node.has_left() || !matches!(attempt, Attempt::Asked | Attempt::Outdated(_)) {
+                    self.bury(&node).await;
+                }
+            } else if self.0.settings.transient && matches!(attempt, Attempt::Asked) {
+                self.was_nobody();
             }
             let (stage, ends) = match attempt {
                 Attempt::Asked => return,
@@ -272,22 +279,44 @@ impl Mesh {
     }
 
     /// Puts the log of a life that is over out of the way: whoever has failed, or was removed, comes back as somebody new.
+    /// One that has left after a run with an end leaves none.
     async fn bury(&self, node: &Node) {
-        let disk = disk::files::Files::open(&node.setup.state);
-        let buried = match disk {
-            Ok(disk) => log_store::quarantine(&disk).await,
+        let state = &node.setup.state;
+        let keep = !(self.0.settings.transient && node.has_left());
+        let buried = match disk::files::Files::open(state) {
+            Ok(disk) => put_aside::<Native>(&disk, keep).await,
             Err(error) => Err(error),
         };
         match buried {
-            Ok(folder) => tracing::info!("mesh: the log of this host's former part lies in {folder}"),
+            Ok(folder) if keep => tracing::info!("mesh: the log of this host's former part lies in {folder}"),
+            Ok(folder) => {
+                let folders = [&folder, "journal", "snapshots", "index"].map(|name| remove_dir_all(state.join(name)));
+                let reserve = remove_file(state.join("reserve"));
+                for error in folders.into_iter().chain([reserve]).filter_map(Result::err) {
+                    if error.kind() != std::io::ErrorKind::NotFound {
+                        tracing::warn!("mesh: this run leaves something behind: {error}");
+                    }
+                }
+            }
             Err(error) => tracing::warn!("mesh: the log of this host's former part cannot be put aside: {error}"),
+        }
+    }
+
+    /// A run that was at its end before it had come into a mesh, or had founded one, leaves no papers either.
+    fn was_nobody(&self) {
+        let state = &self.0.settings.state;
+        if state.join(identity::FILE).exists() {
+            return;
+        }
+        if let Err(error) = Place::open(state).and_then(|place| place.clear()) {
+            tracing::warn!("mesh: what this run has prepared cannot be removed: {error}");
         }
     }
 
     /// Forgets who this host was in a mesh that it has left: its name there belongs to nobody any more.
     fn forget(&self, node: &Node) {
         let who = node.setup.state.join(identity::FILE);
-        let gone = std::fs::remove_file(who).and_then(|()| node.setup.place.clear());
+        let gone = remove_file(who).and_then(|()| node.setup.place.clear());
         match gone {
             Ok(()) => tracing::info!("mesh: this host has left, and has forgotten its papers"),
             Err(error) => tracing::warn!("mesh: this host has left, and cannot forget its papers: {error}"),

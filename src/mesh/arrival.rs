@@ -268,6 +268,7 @@ impl Arrival<'_> {
         let node = node.map_err(|e| again("found a mesh", e))?;
         first_entry(&node, &papers).await.map_err(|e| again("enter the registry", e))?;
         tracing::info!("mesh: {host} has founded cluster {cluster}");
+        node.is_founder();
         if local.is_none() {
             return Ok(Arrived { node, announced: None });
         }

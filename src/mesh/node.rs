@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mgmt_consensus::appoint::appoint;
+use mgmt_consensus::authority::token::Token;
 use mgmt_consensus::disk::files::Files;
 use mgmt_consensus::ground::{Native, chance};
 use mgmt_consensus::identity::Identity;
@@ -33,7 +34,7 @@ use super::keyring::Keyring;
 use super::levels;
 use super::messages::found::Who;
 use super::papers::{Papers, PapersError};
-use super::place::Place;
+use super::place::{Part, Place};
 use super::porter::{self, Porter};
 use super::registrar::{self, Book, Listed, Own};
 use super::renewal;
@@ -46,6 +47,8 @@ pub type Client = mgmt_store::Client<Replica>;
 
 /// How long publishing may take before whoever publishes tries again.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Keys that people and programs write.
+const KEYS: &str = "k/";
 /// How often this host tells the leader how it is.
 const TELL: Duration = Duration::from_secs(1);
 /// How long handing over leadership may take when this host stops: a takeover and some more.
@@ -131,6 +134,7 @@ pub struct Node {
     draining: AtomicBool,
     left: AtomicBool,
     guest: AtomicBool,
+    founder: AtomicBool,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -195,6 +199,7 @@ impl Node {
             draining: AtomicBool::new(false),
             left: AtomicBool::new(false),
             guest: AtomicBool::new(false),
+            founder: AtomicBool::new(false),
             tasks: Mutex::new(JoinSet::new()),
             setup,
         });
@@ -407,8 +412,13 @@ impl Node {
                 tracing::warn!("mesh: nobody has taken over yet");
             }
         }
-        if self.setup.transient && !self.votes() {
-            self.give_back().await;
+        if self.setup.transient {
+            if !self.votes() {
+                self.give_back().await;
+            } else if self.was_all_there_is() {
+                tracing::info!("mesh: nobody else has come to the mesh that this run has founded: it ends with it");
+                self.left.store(true, Ordering::Relaxed);
+            }
         }
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         self.replica.stop().await;
@@ -426,6 +436,27 @@ impl Node {
             }
         }
         self.tell_health(true).await;
+    }
+
+    /// Whether this run, which has an end, has founded a mesh that is of no use without it: nobody has come, nobody was
+    /// invited but those of this house, who see that it is gone, and nobody has written a key that should stay.
+    fn was_all_there_is(&self) -> bool {
+        if !self.founder.load(Ordering::Relaxed) || self.setup.founders.is_some() {
+            return false;
+        }
+        let house = self.setup.place.load(Part::HouseToken).ok().flatten();
+        let house = house.and_then(|text| text.trim().parse::<Token>().ok()).map(|token| token.id);
+        let others = self.shared.read(|keyspace| {
+            keyspace.peers().any(|(_, peer)| peer.peer != self.identity.peer)
+                || keyspace.tokens().any(|(id, _)| house.as_deref() != Some(id))
+                || keyspace.prefix(KEYS).next().is_some()
+        });
+        !others && self.replica.standing().members().count() == 1
+    }
+
+    /// It has founded its mesh by this very run.
+    pub(super) fn is_founder(&self) {
+        self.founder.store(true, Ordering::Relaxed);
     }
 
     /// It has come by a run that has an end.

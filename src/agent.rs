@@ -319,6 +319,10 @@ impl Agent {
                     announced &= !self.reload();
                 }
                 _ = condition.changed() => {}
+                () = left(self.mesh.as_ref()) => {
+                    tracing::info!("this run ends: it has no graph, and was there for the mesh alone");
+                    return;
+                }
                 () = outdated(self.mesh.as_ref()) => {
                     tracing::error!("this run ends: nothing is changed by a program that the mesh has left behind");
                     self.outdated = true;
@@ -474,6 +478,14 @@ fn merged(before: Snapshot, after: Snapshot, converged: bool) -> Snapshot {
         _ => after,
     });
     Snapshot { stands: stands.collect(), quiet_since: after.quiet_since, converged: after.converged, now: after.now }
+}
+
+/// Waits until a host that has nothing else to do has left the mesh; for ever, if it never does.
+async fn left(mesh: Option<&Mesh>) {
+    match mesh {
+        Some(mesh) if mesh.settings().graph == mesh::start::Graph::None => mesh.left().await,
+        _ => std::future::pending().await,
+    }
 }
 
 /// Waits until the mesh is found to use what this program does not understand; for ever, if it never is.

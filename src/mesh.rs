@@ -105,6 +105,8 @@ pub enum Stage {
     Coming(String),
     /// It is a member.
     Member,
+    /// It has left for good.
+    Left,
     /// It has no part in a mesh any more; in words.
     Stopped(String),
     /// The mesh uses what this program does not understand; in words. The run is to end.
@@ -130,6 +132,8 @@ enum Attempt {
     Asked,
     /// It is to be tried again.
     Again(String),
+    /// It has left for good.
+    Left,
     /// It is of no use to try again.
     Never(String),
     /// It is of no use with this program. What this host has stays as it is, for one that is newer.
@@ -172,6 +176,13 @@ impl Mesh {
         // The sender lives as long as this.
         drop(stage.changed().await);
         stage.borrow().clone()
+    }
+
+    /// Waits until this host has left for good. Cancel safe.
+    pub async fn left(&self) {
+        let mut stage = self.0.stage.subscribe();
+        // The sender lives as long as this.
+        drop(stage.wait_for(|stage| *stage == Stage::Left).await);
     }
 
     /// Waits until the mesh is found to use what this program does not understand. Cancel safe.
@@ -222,6 +233,7 @@ impl Mesh {
             match &stage {
                 Stage::Coming(why) => tracing::info!("mesh: {why}"),
                 Stage::Member => {}
+                Stage::Left => tracing::info!("mesh: this host has left the mesh"),
                 Stage::Stopped(why) => tracing::warn!("mesh: {why}; this host goes on without it"),
                 Stage::Outdated(why) => tracing::error!("mesh: {why}"),
             }
@@ -242,7 +254,7 @@ impl Mesh {
             if let Some(node) = node {
                 if matches!(attempt, Attempt::Asked)
                     && self.0.settings.leave_on_exit
-                    && let Err(why) = node.leave().await
+                    && let Err(why) = node.leave(false).await
                 {
                     tracing::warn!("mesh: this host has not left: {why}");
                 }
@@ -262,6 +274,7 @@ impl Mesh {
             let (stage, ends) = match attempt {
                 Attempt::Asked => return,
                 Attempt::Again(why) => (Stage::Coming(why), false),
+                Attempt::Left => (Stage::Left, true),
                 Attempt::Never(why) => (Stage::Stopped(why), true),
                 Attempt::Outdated(why) => (Stage::Outdated(why), true),
             };
@@ -344,7 +357,7 @@ impl Mesh {
                 self.beyond().unwrap_or(Attempt::Again(again))
             }
             Ended::Removed => Attempt::Again("this host is a member no more; it asks to be let in again".to_owned()),
-            Ended::Left => Attempt::Never("this host has left the mesh".to_owned()),
+            Ended::Left => Attempt::Left,
         }
     }
 

@@ -98,3 +98,20 @@ fn a_run_with_an_end_that_founds_and_stays_alone_leaves_nobody_to_wait_for() {
     peers.get("a").restart();
     peers.until(PATIENCE, "a and b again", |members| members.is_well() && members.hosts() == ["a", "b"]);
 }
+
+#[test]
+fn the_last_one_leaves_if_that_is_meant_and_the_mesh_is_no_more() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut peers = Peers::default();
+    let recipe = Recipe::new(&scratch.path().join("state"), "a");
+    peers.start(recipe.clone());
+    peers.until_formed(1, 0);
+    let refused = recipe.verb(["cluster", "leave"]);
+    assert!(refused.code == 64 && refused.err.contains("a is the last host of this mesh"), "{refused:?}");
+    assert!(peers.get("a").runs());
+    let left = recipe.verb(["cluster", "leave", "--yes"]);
+    assert_eq!(left.code, 0, "{left:?}");
+    assert_eq!(peers.get("a").ended(), 0, "{}", peers.get("a").tail());
+    assert!(peers.get("a").log().contains("this host has left the mesh"), "{}", peers.get("a").tail());
+    assert!(!recipe.home().join("peer.toml").exists() && !recipe.home().join("mesh/authority-key.pem").exists());
+}

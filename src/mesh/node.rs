@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mgmt_consensus::appoint::appoint;
-use mgmt_consensus::authority::token::Token;
 use mgmt_consensus::disk::files::Files;
 use mgmt_consensus::ground::{Native, chance};
 use mgmt_consensus::identity::Identity;
@@ -34,11 +33,15 @@ use super::keyring::Keyring;
 use super::levels;
 use super::messages::found::Who;
 use super::papers::{Papers, PapersError};
-use super::place::{Part, Place};
+use super::place::Place;
 use super::porter::{self, Porter};
 use super::registrar::{self, Book, Listed, Own};
 use super::renewal;
 use super::surroundings::{Health, Seen, Surroundings, Telling, Told, Transfer, hex};
+
+mod leaving;
+
+pub use leaving::LeaveError;
 
 /// This host's part of the group.
 pub type Replica = mgmt_consensus::Replica<Native, StoreMachine>;
@@ -47,8 +50,6 @@ pub type Client = mgmt_store::Client<Replica>;
 
 /// How long publishing may take before whoever publishes tries again.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Keys that people and programs write.
-const KEYS: &str = "k/";
 /// How often this host tells the leader how it is.
 const TELL: Duration = Duration::from_secs(1);
 /// How long handing over leadership may take when this host stops: a takeover and some more.
@@ -291,44 +292,6 @@ impl Node {
         })
     }
 
-    /// Whether it has left for good.
-    #[must_use]
-    pub fn has_left(&self) -> bool {
-        self.left.load(Ordering::Relaxed)
-    }
-
-    /// Leaves for good: is made no master first, then taken out of the registry, and so out of the group.
-    ///
-    /// # Errors
-    /// In words, why it may not, or has not.
-    pub async fn leave(&self) -> Result<(), String> {
-        let host = self.identity.host.clone();
-        let asked = self.tell(&Telling::MayLeave { host }).await;
-        if let Told::No(why) = asked {
-            return Err(why);
-        }
-        self.draining.store(true, Ordering::Relaxed);
-        let left = tokio::time::timeout(LEAVE, async {
-            while self.votes() {
-                self.tell_health(false).await;
-                tokio::time::sleep(LOOK * 10).await;
-            }
-            let remove = mgmt_store::Body::PeerRemove { host: self.setup.host.clone() };
-            self.client.call(remove, LEAVE).await.map_err(|error| error.to_string())
-        });
-        match left.await {
-            Ok(Ok(_)) => {
-                self.left.store(true, Ordering::Relaxed);
-                Ok(())
-            }
-            Ok(Err(why)) => Err(why),
-            Err(_) => {
-                Err(format!("it is still a master after {} seconds: see the masters in mgmt status", LEAVE.as_secs()))
-            }
-        }
-        .inspect_err(|_| self.draining.store(false, Ordering::Relaxed))
-    }
-
     /// How long the leader has said that he hears of no quorum, if he does: what he says is heard, and worth nothing.
     #[must_use]
     pub fn alone_ms(&self) -> Option<u64> {
@@ -413,45 +376,11 @@ impl Node {
             }
         }
         if self.setup.transient {
-            if !self.votes() {
-                self.give_back().await;
-            } else if self.was_all_there_is() {
-                tracing::info!("mesh: nobody else has come to the mesh that this run has founded: it ends with it");
-                self.left.store(true, Ordering::Relaxed);
-            }
+            self.give_back().await;
         }
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         self.replica.stop().await;
         tasks.shutdown().await;
-    }
-
-    /// A run with an end gives back what it was given: its place in the registry if it has come by this very run, and
-    /// its id in any case.
-    async fn give_back(&self) {
-        if self.guest.load(Ordering::Relaxed) {
-            let remove = mgmt_store::Body::PeerRemove { host: self.setup.host.clone() };
-            match self.client.call(remove, HANDOVER).await {
-                Ok(_) => return self.left.store(true, Ordering::Relaxed),
-                Err(error) => tracing::info!(%error, "mesh: this run stays in the registry"),
-            }
-        }
-        self.tell_health(true).await;
-    }
-
-    /// Whether this run, which has an end, has founded a mesh that is of no use without it: nobody has come, nobody was
-    /// invited but those of this house, who see that it is gone, and nobody has written a key that should stay.
-    fn was_all_there_is(&self) -> bool {
-        if !self.founder.load(Ordering::Relaxed) || self.setup.founders.is_some() {
-            return false;
-        }
-        let house = self.setup.place.load(Part::HouseToken).ok().flatten();
-        let house = house.and_then(|text| text.trim().parse::<Token>().ok()).map(|token| token.id);
-        let others = self.shared.read(|keyspace| {
-            keyspace.peers().any(|(_, peer)| peer.peer != self.identity.peer)
-                || keyspace.tokens().any(|(id, _)| house.as_deref() != Some(id))
-                || keyspace.prefix(KEYS).next().is_some()
-        });
-        !others && self.replica.standing().members().count() == 1
     }
 
     /// It has founded its mesh by this very run.

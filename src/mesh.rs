@@ -114,6 +114,15 @@ pub enum Stage {
     Outdated(String),
 }
 
+/// Why a run ends by what its mesh does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// The mesh uses what this program does not understand.
+    Outdated,
+    /// This host has left, and has nothing else to do.
+    Left,
+}
+
 /// This host's part in a mesh. Clones are the same part.
 #[derive(Clone)]
 pub struct Mesh(Arc<Inner>);
@@ -182,18 +191,23 @@ impl Mesh {
         stage.borrow().clone()
     }
 
-    /// Waits until this host has left for good. Cancel safe.
-    pub async fn left(&self) {
+    /// Waits until the mesh is a reason for this run to end, and says so. Cancel safe.
+    pub async fn over(&self) -> Over {
+        let alone = self.0.settings.graph == Graph::None;
         let mut stage = self.0.stage.subscribe();
+        let over = |stage: &Stage| match stage {
+            Stage::Outdated(_) => true,
+            Stage::Left => alone,
+            _ => false,
+        };
         // The sender lives as long as this.
-        drop(stage.wait_for(|stage| *stage == Stage::Left).await);
-    }
-
-    /// Waits until the mesh is found to use what this program does not understand. Cancel safe.
-    pub async fn outdated(&self) {
-        let mut stage = self.0.stage.subscribe();
-        // The sender lives as long as this.
-        drop(stage.wait_for(|stage| matches!(stage, Stage::Outdated(_))).await);
+        let outdated = stage.wait_for(over).await.is_ok_and(|stage| matches!(*stage, Stage::Outdated(_)));
+        if outdated {
+            tracing::error!("this run ends: nothing is changed by a program that the mesh has left behind");
+            return Over::Outdated;
+        }
+        tracing::info!("this run ends: it has no graph, and was there for the mesh alone");
+        Over::Left
     }
 
     /// The present life, if it is a member.

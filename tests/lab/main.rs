@@ -40,6 +40,7 @@ mod forming;
 mod founding;
 mod growth;
 mod kills;
+mod leaving;
 mod linear;
 mod logs;
 mod masters;

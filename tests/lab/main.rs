@@ -39,6 +39,7 @@ mod mesh;
 mod meshes;
 mod netns;
 mod process;
+mod rogue;
 mod scratch;
 mod wait;
 
@@ -50,6 +51,7 @@ mod floods;
 mod forming;
 mod founding;
 mod growth;
+mod hostile;
 mod kills;
 mod linear;
 mod logs;

@@ -30,6 +30,7 @@ pub mod surroundings;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -116,6 +117,8 @@ struct Inner {
     node: Mutex<Option<Arc<Node>>>,
     shared: Arc<Shared>,
     stop: watch::Sender<bool>,
+    /// It has been let in by this run, and may not be a member yet.
+    let_in: AtomicBool,
     keeper: Mutex<Option<(JoinHandle<()>, tokio::runtime::Runtime)>>,
 }
 
@@ -148,6 +151,7 @@ impl Mesh {
             node: Mutex::new(None),
             shared: Arc::default(),
             stop: watch::Sender::new(false),
+            let_in: AtomicBool::new(false),
             keeper: Mutex::new(None),
         }));
         let keeper = runtime.spawn(mesh.clone().keep());
@@ -207,6 +211,11 @@ impl Mesh {
         runtime.shutdown_background();
     }
 
+    /// The registry has its name from now on.
+    fn was_let_in(&self) {
+        self.0.let_in.store(true, Ordering::Relaxed);
+    }
+
     fn say(&self, stage: Stage) {
         let said = self.0.stage.send_if_modified(|now| {
             let other = *now != stage;
@@ -230,7 +239,7 @@ impl Mesh {
         loop {
             let attempt = tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => Attempt::Asked,
+                () = self.asked(&mut stop) => Attempt::Asked,
                 attempt = self.live(&mut pause) => attempt,
             };
             let node = self.0.node.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -265,6 +274,20 @@ impl Mesh {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return,
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
+            }
+        }
+    }
+
+    /// Waits until this is to end. A run with an end that was just let in is a member first, if that is soon: only as one
+    /// can it give back what it was given.
+    async fn asked(&self, stop: &mut watch::Receiver<bool>) {
+        // The sender lives as long as this.
+        drop(stop.wait_for(|stop| *stop).await);
+        if self.0.settings.transient && self.0.let_in.load(Ordering::Relaxed) {
+            let mut stage = self.0.stage.subscribe();
+            let there = stage.wait_for(|stage| !matches!(stage, Stage::Coming(_)));
+            if tokio::time::timeout(FAREWELL / 2, there).await.is_err() {
+                tracing::info!("mesh: this run was let in and did not become a member: its name stays in the registry");
             }
         }
     }

@@ -39,6 +39,12 @@ pub trait Clerk: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Is it known for certain that this one, and nobody else, bears its host's name? Then whoever else is a member by
+    /// that name is a former life: he cannot come back, and is in nobody's way.
+    fn names(&self, _newcomer: &Member) -> bool {
+        false
+    }
+
     /// Answers what is not for the log.
     fn told(&self, from: &Member, message: &[u8]) -> Bytes;
 

@@ -3,9 +3,11 @@
 //! Nobody goes on under an id whose log is gone, damaged or of another life: he is somebody new then, and says whom he
 //! replaces. What was found is moved aside, never deleted.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
 use openraft::storage::RaftLogStorage as _;
 use openraft::{AsyncRuntime, Instant as _};
 
@@ -28,6 +30,8 @@ use crate::wire::{Answer, Envelope, NOBODY, Request};
 const QUESTION: Duration = Duration::from_secs(5);
 /// How long a seed may take to say who leads: whoever is coming up himself listens to nobody yet, and is silent.
 const GLANCE: Duration = Duration::from_millis(500);
+/// Seeds that are asked at once.
+const GLANCES_MAX: usize = 16;
 /// Between two rounds of questions.
 const ROUND: Duration = Duration::from_millis(200);
 /// Former lives that are kept for people to look at.
@@ -347,8 +351,15 @@ impl<G: Ground> Peer<G> {
         let from = identity.raft.unwrap_or(NOBODY);
         let me = Envelope { cluster: identity.cluster, from, incarnation: identity.incarnation, to: NOBODY };
         let shared = Shared::new(self.transport.clone(), me, QUESTION);
-        for seed in seeds.iter().filter(|seed| **seed != identity.peer) {
-            let leader = match shared.ask((NOBODY, *seed), Lane::Client, &Request::Standing, GLANCE).await {
+        let others: Vec<PeerId> = seeds.iter().copied().filter(|seed| *seed != identity.peer).collect();
+        // Side by side, since of those who were members lately many may be gone, and each takes its time to be silent.
+        let glances = stream::iter(others).map(|seed| {
+            let shared = &shared;
+            async move { shared.ask((NOBODY, seed), Lane::Client, &Request::Standing, GLANCE).await }
+        });
+        let mut glances = pin!(glances.buffer_unordered(GLANCES_MAX));
+        while let Some(answer) = glances.next().await {
+            let leader = match answer {
                 Ok(Answer::Standing(standing)) => standing.leader,
                 Ok(_) => None,
                 Err(error) => {

@@ -262,7 +262,9 @@ impl Arrival<'_> {
     /// Founds a cluster.
     async fn found(self, local: Option<Local>) -> Result<Arrived, Attempt> {
         let (cluster, host) = (ClusterId::draw(chance), self.setup.host.as_str().to_owned());
-        let papers = Papers::found(&self.setup.place, cluster, PeerId::draw(chance), &host);
+        // A founder is named by its key as those are who join: so it comes back by it when its log is lost.
+        let key = key(&self.setup.place).map_err(|e| again("use the state directory", e))?;
+        let papers = Papers::found_with(&self.setup.place, cluster, peer_of(&key), &host, key);
         let papers = papers.map_err(|e| again("found a mesh", e))?;
         let node =
             Node::come(self.setup.clone(), self.keyring(&papers), BTreeMap::new(), Otherwise::Found(cluster)).await;
@@ -317,6 +319,7 @@ impl Arrival<'_> {
             kept.map_err(|e| again("use the state directory", e))?;
         }
         papers.save(&self.setup.place).map_err(|e| again("use the state directory", e))?;
+        self.mesh.was_let_in();
         let cluster = token.cluster;
         let listed =
             joined.members.into_iter().map(|at| (at.peer.into(), Listed { host: at.host, addresses: at.addresses }));

@@ -47,9 +47,23 @@ impl Papers {
     /// # Errors
     /// [`PapersError`].
     pub fn found(place: &Place, cluster: ClusterId, peer: PeerId, host: &str) -> Result<Self, PapersError> {
+        let key = KeyPair::generate().map_err(|e| PapersError::Make(e.to_string()))?;
+        Self::found_with(place, cluster, peer, host, key)
+    }
+
+    /// Like [`Self::found`], with a key that there is already.
+    ///
+    /// # Errors
+    /// [`PapersError`].
+    pub fn found_with(
+        place: &Place,
+        cluster: ClusterId,
+        peer: PeerId,
+        host: &str,
+        key: KeyPair,
+    ) -> Result<Self, PapersError> {
         let now_s = unix_ms() / 1000;
         let authority = Authority::create(cluster, now_s).map_err(|e| PapersError::Make(e.to_string()))?;
-        let key = KeyPair::generate().map_err(|e| PapersError::Make(e.to_string()))?;
         let badge = Badge { cluster, peer, host: host.to_owned(), role: Role::Admin };
         let certificate = authority.issue(&badge, &key.public_key(), now_s);
         let certificate = certificate.map_err(|e| PapersError::Make(e.to_string()))?;

@@ -174,6 +174,10 @@ impl Clerk for Desk {
         self.foresees(&origin, at_ms, &request).map_or(Ok(command), Err)
     }
 
+    fn names(&self, newcomer: &Member) -> bool {
+        self.admits(newcomer).is_ok()
+    }
+
     fn admits(&self, newcomer: &Member) -> Result<(), String> {
         let host = HostName::parse(&newcomer.host).map_err(|error| error.to_string())?;
         let known = self.shared.read(|keyspace| keyspace.peer(&host).map(|peer| peer.peer));

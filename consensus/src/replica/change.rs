@@ -155,7 +155,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
             return self.reserved(*id);
         }
         if let Some(id) = Self::former(&members, member) {
-            if members[&id].peer != member.peer && replaces != Some(id) {
+            if members[&id].peer != member.peer && replaces != Some(id) && !self.0.clerk.names(member) {
                 let why = format!("{} is a member already, under id {id}", member.host);
                 return Answer::Refused { why };
             }

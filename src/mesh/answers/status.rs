@@ -46,6 +46,7 @@ pub fn status(mesh: &Mesh) -> Value {
         "quorum": false,
         "age_ms": null,
         "masters": [],
+        "changing": false,
         "learners": 0,
     });
     if let Some(node) = mesh.node() {
@@ -73,6 +74,8 @@ fn of_node(status: &mut Value, node: &Node) {
     status["age_ms"] = age_ms.into();
     status["learners"] = standing.members().count().saturating_sub(masters.len()).into();
     status["masters"] = masters.into();
+    // While masters are exchanged, both the old set and the new one must agree to every write.
+    status["changing"] = (standing.voters().len() > 1).into();
     status["removed"] = standing.removed.into();
     if let Some(fault) = standing.fault {
         status["why"] = fault.into();

@@ -27,7 +27,7 @@ use crate::control::Socket;
 use crate::diagnostic::Severity;
 use crate::events::Events;
 use crate::ledger::Owed;
-use crate::mesh::{self, Mesh};
+use crate::mesh::{self, Mesh, Over};
 use crate::observer::{Listener, Tally, Teller};
 use crate::progress::{self, Progress};
 use crate::shutdown::{Asked, Signals};
@@ -319,9 +319,8 @@ impl Agent {
                     announced &= !self.reload();
                 }
                 _ = condition.changed() => {}
-                () = outdated(self.mesh.as_ref()) => {
-                    tracing::error!("this run ends: nothing is changed by a program that the mesh has left behind");
-                    self.outdated = true;
+                over = over(self.mesh.as_ref()) => {
+                    self.outdated = over == Over::Outdated;
                     return;
                 }
                 () = serve(&mut self.socket, &self.shared) => {}
@@ -476,10 +475,10 @@ fn merged(before: Snapshot, after: Snapshot, converged: bool) -> Snapshot {
     Snapshot { stands: stands.collect(), quiet_since: after.quiet_since, converged: after.converged, now: after.now }
 }
 
-/// Waits until the mesh is found to use what this program does not understand; for ever, if it never is.
-async fn outdated(mesh: Option<&Mesh>) {
+/// Waits until the mesh is a reason to end; for ever, if it never is.
+async fn over(mesh: Option<&Mesh>) -> Over {
     match mesh {
-        Some(mesh) => mesh.outdated().await,
+        Some(mesh) => mesh.over().await,
         None => std::future::pending().await,
     }
 }

@@ -10,6 +10,7 @@ pub mod bootstrap;
 pub mod doctor;
 pub mod door;
 pub mod handover;
+pub mod house;
 pub mod joining;
 pub mod keyring;
 pub mod levels;
@@ -28,15 +29,18 @@ pub mod seeds;
 pub mod start;
 pub mod surroundings;
 
+use std::fs::{remove_dir_all, remove_file};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use mgmt_consensus::ground::Native;
 use mgmt_consensus::identity::Stored;
+use mgmt_consensus::peer::put_aside;
 use mgmt_consensus::quic::Endpoint;
-use mgmt_consensus::{disk, identity, log_store};
+use mgmt_consensus::{disk, identity};
 use mgmt_engine::Clock;
 use mgmt_store::record::Versions;
 use mgmt_store::{HostName, Shared};
@@ -44,6 +48,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use arrival::{Arrived, arrive};
+use house::House;
 use node::{Ended, Node, Setup};
 use place::Place;
 use rendezvous::{Local, Scene};
@@ -101,10 +106,21 @@ pub enum Stage {
     Coming(String),
     /// It is a member.
     Member,
+    /// It has left for good.
+    Left,
     /// It has no part in a mesh any more; in words.
     Stopped(String),
     /// The mesh uses what this program does not understand; in words. The run is to end.
     Outdated(String),
+}
+
+/// Why a run ends by what its mesh does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// The mesh uses what this program does not understand.
+    Outdated,
+    /// This host has left, and has nothing else to do.
+    Left,
 }
 
 /// This host's part in a mesh. Clones are the same part.
@@ -128,6 +144,8 @@ enum Attempt {
     Asked,
     /// It is to be tried again.
     Again(String),
+    /// It has left for good.
+    Left,
     /// It is of no use to try again.
     Never(String),
     /// It is of no use with this program. What this host has stays as it is, for one that is newer.
@@ -173,11 +191,23 @@ impl Mesh {
         stage.borrow().clone()
     }
 
-    /// Waits until the mesh is found to use what this program does not understand. Cancel safe.
-    pub async fn outdated(&self) {
+    /// Waits until the mesh is a reason for this run to end, and says so. Cancel safe.
+    pub async fn over(&self) -> Over {
+        let alone = self.0.settings.graph == Graph::None;
         let mut stage = self.0.stage.subscribe();
+        let over = |stage: &Stage| match stage {
+            Stage::Outdated(_) => true,
+            Stage::Left => alone,
+            _ => false,
+        };
         // The sender lives as long as this.
-        drop(stage.wait_for(|stage| matches!(stage, Stage::Outdated(_))).await);
+        let outdated = stage.wait_for(over).await.is_ok_and(|stage| matches!(*stage, Stage::Outdated(_)));
+        if outdated {
+            tracing::error!("this run ends: nothing is changed by a program that the mesh has left behind");
+            return Over::Outdated;
+        }
+        tracing::info!("this run ends: it has no graph, and was there for the mesh alone");
+        Over::Left
     }
 
     /// The present life, if it is a member.
@@ -226,6 +256,7 @@ impl Mesh {
             match &stage {
                 Stage::Coming(why) => tracing::info!("mesh: {why}"),
                 Stage::Member => {}
+                Stage::Left => tracing::info!("mesh: this host has left the mesh"),
                 Stage::Stopped(why) => tracing::warn!("mesh: {why}; this host goes on without it"),
                 Stage::Outdated(why) => tracing::error!("mesh: {why}"),
             }
@@ -246,22 +277,27 @@ impl Mesh {
             if let Some(node) = node {
                 if matches!(attempt, Attempt::Asked)
                     && self.0.settings.leave_on_exit
-                    && let Err(why) = node.leave().await
+                    && let Err(why) = node.leave(false).await
                 {
                     tracing::warn!("mesh: this host has not left: {why}");
                 }
                 node.stop().await;
                 node.setup.endpoint.close().await;
-                if node.has_left() || !matches!(attempt, Attempt::Asked | Attempt::Outdated(_)) {
-                    self.bury(&node).await;
-                }
+                // Who it was goes first: a log that is nobody's is put aside by whoever comes next, but somebody without a
+                // log would look for others.
                 if node.has_left() {
                     self.forget(&node);
                 }
+                if node.has_left() || !matches!(attempt, Attempt::Asked | Attempt::Outdated(_)) {
+                    self.bury(&node).await;
+                }
+            } else if self.0.settings.transient && matches!(attempt, Attempt::Asked) {
+                self.was_nobody();
             }
             let (stage, ends) = match attempt {
                 Attempt::Asked => return,
                 Attempt::Again(why) => (Stage::Coming(why), false),
+                Attempt::Left => (Stage::Left, true),
                 Attempt::Never(why) => (Stage::Stopped(why), true),
                 Attempt::Outdated(why) => (Stage::Outdated(why), true),
             };
@@ -293,22 +329,44 @@ impl Mesh {
     }
 
     /// Puts the log of a life that is over out of the way: whoever has failed, or was removed, comes back as somebody new.
+    /// One that has left after a run with an end leaves none.
     async fn bury(&self, node: &Node) {
-        let disk = disk::files::Files::open(&node.setup.state);
-        let buried = match disk {
-            Ok(disk) => log_store::quarantine(&disk).await,
+        let state = &node.setup.state;
+        let keep = !(self.0.settings.transient && node.has_left());
+        let buried = match disk::files::Files::open(state) {
+            Ok(disk) => put_aside::<Native>(&disk, keep).await,
             Err(error) => Err(error),
         };
         match buried {
-            Ok(folder) => tracing::info!("mesh: the log of this host's former part lies in {folder}"),
+            Ok(folder) if keep => tracing::info!("mesh: the log of this host's former part lies in {folder}"),
+            Ok(folder) => {
+                let folders = [&folder, "journal", "snapshots", "index"].map(|name| remove_dir_all(state.join(name)));
+                let reserve = remove_file(state.join("reserve"));
+                for error in folders.into_iter().chain([reserve]).filter_map(Result::err) {
+                    if error.kind() != std::io::ErrorKind::NotFound {
+                        tracing::warn!("mesh: this run leaves something behind: {error}");
+                    }
+                }
+            }
             Err(error) => tracing::warn!("mesh: the log of this host's former part cannot be put aside: {error}"),
+        }
+    }
+
+    /// A run that was at its end before it had come into a mesh, or had founded one, leaves no papers either.
+    fn was_nobody(&self) {
+        let state = &self.0.settings.state;
+        if state.join(identity::FILE).exists() {
+            return;
+        }
+        if let Err(error) = Place::open(state).and_then(|place| place.clear()) {
+            tracing::warn!("mesh: what this run has prepared cannot be removed: {error}");
         }
     }
 
     /// Forgets who this host was in a mesh that it has left: its name there belongs to nobody any more.
     fn forget(&self, node: &Node) {
         let who = node.setup.state.join(identity::FILE);
-        let gone = std::fs::remove_file(who).and_then(|()| node.setup.place.clear());
+        let gone = remove_file(who).and_then(|()| node.setup.place.clear());
         match gone {
             Ok(()) => tracing::info!("mesh: this host has left, and has forgotten its papers"),
             Err(error) => tracing::warn!("mesh: this host has left, and cannot forget its papers: {error}"),
@@ -324,15 +382,19 @@ impl Mesh {
         *self.0.node.lock().unwrap_or_else(PoisonError::into_inner) = Some(node.clone());
         self.say(Stage::Member);
         *pause = PAUSE_MIN;
-        let ended = node.ended().await;
-        drop(announced);
+        let house = House::new(node.setup.place.clone(), announced);
+        let ended = tokio::select! {
+            biased;
+            ended = node.ended() => ended,
+            never = house.keep(&*node) => match never {},
+        };
         match ended {
             Ended::Failed(why) => {
                 let again = format!("this host's part has stopped: {why}; it comes back under a new id");
                 self.beyond().unwrap_or(Attempt::Again(again))
             }
             Ended::Removed => Attempt::Again("this host is a member no more; it asks to be let in again".to_owned()),
-            Ended::Left => Attempt::Never("this host has left the mesh".to_owned()),
+            Ended::Left => Attempt::Left,
         }
     }
 

@@ -10,6 +10,7 @@ use std::path::Path;
 use mesh::PATIENCE;
 use mesh::peer::{Peers, Recipe};
 use mesh::wait;
+use rustix::process::Signal;
 
 const HOSTS: [&str; 3] = ["a", "b", "c"];
 
@@ -59,4 +60,58 @@ fn one_after_the_other_joins_and_a_newcomer_waits_for_those_who_were_there() {
     assert!(!prefix.join("c/peer.toml").exists(), "it has founded another mesh");
     ["a", "b"].iter().for_each(|host| peers.get(host).restart());
     formed(&mut peers, &prefix);
+}
+
+/// What may be left of a host that is a member of nothing.
+fn is_bare(home: &Path) -> bool {
+    let bare = ["lock", "mesh", "mesh/port", "mesh/reset-secret"];
+    let all =
+        |folder: &Path| -> Vec<_> { std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect() };
+    let mut left = all(home);
+    left.extend(all(&home.join("mesh")));
+    left.iter().all(|path| bare.iter().any(|name| home.join(name) == *path))
+}
+
+#[test]
+fn a_run_with_an_end_that_founds_and_stays_alone_leaves_nobody_to_wait_for() {
+    let scratch = tempfile::tempdir().unwrap();
+    let prefix = scratch.path().join("state");
+    let mut peers = Peers::default();
+    let batch = Recipe::new(&prefix, "a").with(&["--max-runtime", "600"]);
+    let home = batch.home();
+    peers.start(batch);
+    peers.until_formed(1, 0);
+    assert_eq!(peers.get("a").end(Signal::TERM), 0);
+    assert!(is_bare(&home), "{:?}", std::fs::read_dir(&home).unwrap().collect::<Vec<_>>());
+    // Others found one of their own, and do not wait.
+    peers.start(Recipe::new(&prefix, "b"));
+    peers.until_formed(1, 0);
+    // And whoever founds a mesh in which others live stays what he was.
+    assert_eq!(peers.get("b").end(Signal::TERM), 0);
+    std::fs::remove_dir_all(prefix.join("b")).unwrap();
+    peers.get("a").restart();
+    peers.until_formed(1, 0);
+    peers.get("b").restart();
+    peers.until(PATIENCE, "a and b", |members| members.is_well() && members.hosts() == ["a", "b"]);
+    assert_eq!(peers.get("a").end(Signal::TERM), 0);
+    assert!(home.join("peer.toml").exists(), "b needs it");
+    peers.get("a").restart();
+    peers.until(PATIENCE, "a and b again", |members| members.is_well() && members.hosts() == ["a", "b"]);
+}
+
+#[test]
+fn the_last_one_leaves_if_that_is_meant_and_the_mesh_is_no_more() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut peers = Peers::default();
+    let recipe = Recipe::new(&scratch.path().join("state"), "a");
+    peers.start(recipe.clone());
+    peers.until_formed(1, 0);
+    let refused = recipe.verb(["cluster", "leave"]);
+    assert!(refused.code == 64 && refused.err.contains("a is the last host of this mesh"), "{refused:?}");
+    assert!(peers.get("a").runs());
+    let left = recipe.verb(["cluster", "leave", "--yes"]);
+    assert_eq!(left.code, 0, "{left:?}");
+    assert_eq!(peers.get("a").ended(), 0, "{}", peers.get("a").tail());
+    assert!(peers.get("a").log().contains("this host has left the mesh"), "{}", peers.get("a").tail());
+    assert!(!recipe.home().join("peer.toml").exists() && !recipe.home().join("mesh/authority-key.pem").exists());
 }

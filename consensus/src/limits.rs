@@ -23,6 +23,10 @@ pub const RAFT_MEMBERS_MAX: usize = 32;
 /// The highest term and the highest log index that are taken from anybody. A million a second reach it in two thousand
 /// years; what is above has been made up, and counting on from it must not overflow.
 pub const NUMBER_MAX: u64 = 1 << 56;
+/// How far a term may be ahead of the own one to be believed: an election every second for half a year. Whoever was away
+/// for longer is removed meanwhile and comes back as somebody new; whoever makes terms up needs more than four thousand
+/// million believed messages, each of them synced to a disk, to bring the group to [`NUMBER_MAX`], where it would end.
+pub const TERM_LEAP_MAX: u64 = 1 << 24;
 /// A host's name.
 pub const HOST_NAME_BYTES_MAX: usize = 253;
 /// Members in one membership that is read: what decoding may cost. How many there may be is [`RAFT_MEMBERS_MAX`].
@@ -68,8 +72,21 @@ pub const TAIL_BYTES_MAX: usize = 32 << 20;
 pub const HANDSHAKES_CALM_MAX: usize = 128;
 /// Handshakes under way. More are refused.
 pub const HANDSHAKES_MAX: usize = 512;
+/// Handshakes under way from one address, of those who have shown that it is theirs, and as many of those who have not: so
+/// that two hosts together leave half of [`HANDSHAKES_MAX`]. A hundred processes of one machine that begin at the same
+/// moment are within it.
+pub const HANDSHAKES_PER_HOST_MAX: usize = 128;
+/// Handshakes a second from one address, in the long run: each costs about a millisecond of a core.
+pub const HANDSHAKES_PER_SECOND_MAX: u64 = 64;
+/// Those that may come at once from an address that was calm: many processes of one machine, all started together.
+pub const HANDSHAKES_BURST_MAX: u32 = 256;
+/// Addresses whose handshakes are counted.
+pub const SOURCES_MAX: usize = 4096;
 /// How long one may take, and how long a member may then be silent before his first message.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+/// How often everybody who is connected is looked at again: a certificate may be used for this much longer than it counts.
+/// A look costs one verified signature for each connection.
+pub const RECHECK: Duration = Duration::from_secs(30);
 /// Visitors at once: whoever has no certificate yet.
 pub const VISITS_MAX: usize = 64;
 /// Visitors at once from one address, so that one host cannot be all of them.

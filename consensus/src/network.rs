@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,9 +16,10 @@ use openraft::raft::{TransferLeaderError, TransferLeaderRequest, TransferLeaderR
 use openraft::type_config::alias::SnapshotOf;
 
 use crate::acknowledged::Acknowledged;
+use crate::gate::{self, Disbelief};
 use crate::ground::Ground;
 use crate::identity::PeerId;
-use crate::limits::{APPEND_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
+use crate::limits::{APPEND_BYTES_MAX, MEMBERS_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
 use crate::snapshots::Snapshot;
 use crate::transport::{CallError, Lane};
 use crate::types::{Entry, Group, LogId, Member, Payload, RaftId, Vote};
@@ -42,6 +43,31 @@ pub(crate) struct Shared<T> {
     pub(crate) acknowledged: Mutex<Acknowledged>,
     /// Numbers the transfers of snapshots.
     pub(crate) transfers: AtomicU64,
+    /// Who votes.
+    pub(crate) voters: Voters,
+    /// Whose votes were not believed, so that it is said once of each.
+    disbelieved: Mutex<BTreeSet<PeerId>>,
+}
+
+/// Who votes, by what this replica knows: nobody, until it is taken up.
+#[derive(Default)]
+pub(crate) struct Voters(OnceLock<Box<dyn Fn(RaftId) -> bool + Send + Sync>>);
+
+impl Voters {
+    /// From now on this says so. The first one counts.
+    pub(crate) fn are(&self, votes: impl Fn(RaftId) -> bool + Send + Sync + 'static) {
+        self.0.get_or_init(|| Box::new(votes));
+    }
+
+    pub(crate) fn has(&self, id: RaftId) -> bool {
+        self.0.get().is_some_and(|votes| votes(id))
+    }
+}
+
+impl std::fmt::Debug for Voters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Voters")
+    }
 }
 
 /// Why a question has no answer that fits.
@@ -60,13 +86,37 @@ pub(crate) enum AskError {
     Answer,
     #[error("its disk went back in time")]
     WentBack,
+    #[error(transparent)]
+    Disbelief(#[from] Disbelief),
 }
 
 impl<T: crate::transport::Transport> Shared<T> {
     /// For whoever speaks as `me`.
     pub(crate) fn new(transport: T, me: Envelope, append_deadline: Duration) -> Self {
         let transfers = AtomicU64::new(1);
-        Self { transport, me, append_deadline, accusers: Mutex::default(), acknowledged: Mutex::default(), transfers }
+        Self {
+            transport,
+            me,
+            append_deadline,
+            accusers: Mutex::default(),
+            acknowledged: Mutex::default(),
+            transfers,
+            voters: Voters::default(),
+            disbelieved: Mutex::default(),
+        }
+    }
+
+    /// Says once of each peer that his votes are not believed. Of so many, and no more: they have certificates, and an
+    /// operator who reads of the first ones knows.
+    pub(crate) fn disbelieves(&self, sender: PeerId, why: &Disbelief) {
+        if matches!(why, Disbelief::Own) {
+            // Most likely late, and no news.
+            return;
+        }
+        let mut known = self.disbelieved.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < MEMBERS_MAX && known.insert(sender) {
+            tracing::warn!(%sender, %why, "a vote is not believed, and so is none of his to come that is like it");
+        }
     }
 
     pub(crate) fn acknowledged(&self) -> MutexGuard<'_, Acknowledged> {
@@ -124,9 +174,10 @@ type Rpc<G> = RPCError<Group<G>>;
 fn rpc<G: Ground>(error: &AskError) -> Rpc<G> {
     match error {
         // openraft waits longer before it tries an unreachable peer again.
-        AskError::Call(CallError::Unreachable(_) | CallError::Closed) | AskError::Mismatch(_) | AskError::WentBack => {
-            RPCError::Unreachable(Unreachable::new(error))
-        }
+        AskError::Call(CallError::Unreachable(_) | CallError::Closed)
+        | AskError::Mismatch(_)
+        | AskError::WentBack
+        | AskError::Disbelief(_) => RPCError::Unreachable(Unreachable::new(error)),
         _ => RPCError::Network(NetworkError::new(error)),
     }
 }
@@ -142,9 +193,19 @@ impl<G: Ground> Link<G> {
         self.shared.acknowledged().has(self.target, term, index(matched), index(commit));
     }
 
-    async fn ballot(&self, request: Request, option: &RPCOption) -> Result<Cast, Rpc<G>> {
+    /// The vote in its answer, if that is believed.
+    fn believed(&self, vote: Vote, asked: &Vote) -> Result<Vote, AskError> {
+        gate::believes_answer(&vote, self.target, asked, self.shared.voters.has(self.target))
+            .inspect_err(|why| self.shared.disbelieves(self.member.peer, why))?;
+        Ok(vote)
+    }
+
+    async fn ballot(&self, request: Request, asked: &Vote, option: &RPCOption) -> Result<Cast, Rpc<G>> {
         match self.ask(Lane::Control, &request, option.hard_ttl()).await {
-            Ok(Answer::Vote(cast) | Answer::PreVote(cast)) => Ok(cast),
+            Ok(Answer::Vote(cast) | Answer::PreVote(cast)) => {
+                self.believed(cast.vote, asked).map_err(|error| rpc::<G>(&error))?;
+                Ok(cast)
+            }
             Ok(_) => Err(rpc::<G>(&AskError::Answer)),
             Err(error) => Err(rpc::<G>(&error)),
         }
@@ -166,7 +227,7 @@ impl<G: Ground> Link<G> {
                         let piece = piece.map_err(|error| StreamingError::Network(NetworkError::new(&error)))?;
                         Request::SnapshotChunk { transfer, offset, piece }
                     }
-                    Answer::SnapshotDone { vote } => return Ok(vote),
+                    Answer::SnapshotDone { vote: now } => return self.believed(now, &vote).map_err(failed),
                     Answer::SnapshotUnknown => break,
                     _ => return Err(failed(AskError::Answer)),
                 };
@@ -206,11 +267,12 @@ impl<G: Ground> RaftNetworkV2<Group<G>> for Link<G> {
         let all = entries.len();
         entries.truncate(fitting(&entries));
         let sent = (entries.len() < all).then(|| entries.last().map(|entry| entry.log_id));
-        let (term, prev, commit) = (request.vote.leader_id.term, request.prev_log_id, request.leader_commit);
+        let (vote, prev, commit) = (request.vote, request.prev_log_id, request.leader_commit);
+        let term = vote.leader_id.term;
         let end = entries.last().map(|entry| entry.log_id).or(prev);
         // What it had acknowledged before this went out: answers may overtake each other.
         let must_have = self.shared.acknowledged().must_have(self.target, term);
-        let append = Append { vote: request.vote, prev, entries, commit };
+        let append = Append { vote, prev, entries, commit };
         match self.ask(lane, &Request::Append(append), deadline).await {
             Ok(Answer::Append(Appended::All)) => {
                 self.has(term, end, commit);
@@ -239,7 +301,10 @@ impl<G: Ground> RaftNetworkV2<Group<G>> for Link<G> {
                 Err(rpc::<G>(&AskError::WentBack))
             }
             Ok(Answer::Append(Appended::Conflict)) => Ok(AppendEntriesResponse::Conflict),
-            Ok(Answer::Append(Appended::HigherVote(vote))) => Ok(AppendEntriesResponse::HigherVote(vote)),
+            Ok(Answer::Append(Appended::HigherVote(higher))) => match self.believed(higher, &vote) {
+                Ok(higher) => Ok(AppendEntriesResponse::HigherVote(higher)),
+                Err(error) => Err(rpc::<G>(&error)),
+            },
             Ok(_) => Err(rpc::<G>(&AskError::Answer)),
             Err(error) => Err(rpc::<G>(&error)),
         }
@@ -250,7 +315,7 @@ impl<G: Ground> RaftNetworkV2<Group<G>> for Link<G> {
         request: VoteRequest<Group<G>>,
         option: RPCOption,
     ) -> Result<VoteResponse<Group<G>>, Rpc<G>> {
-        let Cast { vote, granted, last } = self.ballot(Request::Vote(ballot(&request)), &option).await?;
+        let Cast { vote, granted, last } = self.ballot(Request::Vote(ballot(&request)), &request.vote, &option).await?;
         Ok(VoteResponse::new(vote, last, granted))
     }
 
@@ -259,7 +324,8 @@ impl<G: Ground> RaftNetworkV2<Group<G>> for Link<G> {
         request: VoteRequest<Group<G>>,
         option: RPCOption,
     ) -> Result<VoteResponse<Group<G>>, Rpc<G>> {
-        let Cast { vote, granted, last } = self.ballot(Request::PreVote(ballot(&request)), &option).await?;
+        let Cast { vote, granted, last } =
+            self.ballot(Request::PreVote(ballot(&request)), &request.vote, &option).await?;
         Ok(VoteResponse::new(vote, last, granted))
     }
 

@@ -236,30 +236,12 @@ impl<G: Ground> Peer<G> {
         Ok(log.map_err(StartError::Disk)?)
     }
 
-    /// Moves journal and snapshots of a former life out of the way, into a folder that people may look at; one that
-    /// never held anything is deleted.
     async fn put_aside(&self, keep: bool) -> Result<(), ComeError> {
-        let moved = async {
-            if (1..=PUT_ASIDE_MAX).all(|number| self.disk.list(&folder(number)).is_ok_and(|files| !files.is_empty())) {
-                tracing::warn!("there are {PUT_ASIDE_MAX} former lives put aside already: they are deleted");
-                (1..=PUT_ASIDE_MAX).try_for_each(|number| self.empty(&folder(number)))?;
-            }
-            let folder = log_store::quarantine(&self.disk).await?;
-            Snapshots::<G>::new(self.disk.clone()).put_aside(&folder).await?;
-            if !keep {
-                self.empty(&folder)?;
-            }
-            Ok::<_, std::io::Error>(folder)
-        };
-        let folder = moved.await.map_err(StartError::Disk)?;
+        let folder = put_aside::<G>(&self.disk, keep).await.map_err(StartError::Disk)?;
         if keep {
             tracing::warn!(folder, "what was found is put aside");
         }
         Ok(())
-    }
-
-    fn empty(&self, folder: &str) -> std::io::Result<()> {
-        self.disk.list(folder)?.iter().try_for_each(|file| self.disk.remove(&format!("{folder}/{file}")))
     }
 
     fn newborn(&self, cluster: ClusterId) -> Identity {
@@ -376,6 +358,25 @@ impl<G: Ground> Peer<G> {
         }
         None
     }
+}
+
+/// Moves journal and snapshots of a former life out of the way, into a folder that people may look at, whose name this
+/// gives; those of one that never held anything, or never meant to stay, are deleted. Nobody may have them open.
+///
+/// # Errors
+/// What the disk says.
+pub async fn put_aside<G: Ground>(disk: &G::Disk, keep: bool) -> std::io::Result<String> {
+    let empty = |folder: &str| disk.list(folder)?.iter().try_for_each(|file| disk.remove(&format!("{folder}/{file}")));
+    if (1..=PUT_ASIDE_MAX).all(|number| disk.list(&folder(number)).is_ok_and(|files| !files.is_empty())) {
+        tracing::warn!("there are {PUT_ASIDE_MAX} former lives put aside already: they are deleted");
+        (1..=PUT_ASIDE_MAX).try_for_each(|number| empty(&folder(number)))?;
+    }
+    let folder = log_store::quarantine(disk).await?;
+    Snapshots::<G>::new(disk.clone()).put_aside(&folder).await?;
+    if !keep {
+        empty(&folder)?;
+    }
+    Ok(folder)
 }
 
 /// Ends a log that nobody will use.

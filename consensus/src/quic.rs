@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::identity::PeerId;
+use crate::limits::RECHECK;
 
 mod answers;
 mod backoff;
@@ -30,6 +31,7 @@ mod guests;
 mod inbox;
 mod mesh;
 mod peer;
+mod sources;
 mod stranger;
 mod verify;
 mod visits;
@@ -56,6 +58,9 @@ pub struct Options {
     /// it must then be the same as before, and nobody else may know it. `None`: they see it once they hear from it, or
     /// after [`Self::idle`].
     pub reset_secret: Option<[u8; 32]>,
+    /// How often everybody who is connected is looked at again, as by [`Quic::recheck`]: so long may a connection outlive
+    /// its certificate.
+    pub recheck: Duration,
 }
 
 impl Options {
@@ -69,6 +74,7 @@ impl Options {
             initial_rtt: Duration::from_millis(30),
             segmentation_offload: true,
             reset_secret: None,
+            recheck: RECHECK,
         }
     }
 }

@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 
 use crate::applier::{Applier, RestoreError};
 use crate::clerk::{Clerk, Declined};
+use crate::gate;
 use crate::ground::Ground;
 use crate::identity::Identity;
 use crate::log_store::LogStore;
@@ -154,6 +155,11 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         let config = settings.openraft().validate().map_err(|error| StartError::Raft(error.to_string()))?;
         let raft = Raft::new(id, Arc::new(config), Links::<G>(shared.clone()), log.clone(), applier);
         let raft = raft.await.map_err(|error| StartError::Raft(error.to_string()))?;
+        let metrics = raft.server_metrics();
+        shared.voters.are(move |id| {
+            let metrics = metrics.borrow_watched();
+            gate::votes(&metrics.membership_config, id) || gate::votes(&metrics.committed_membership_config, id)
+        });
         let replica = Self(Arc::new(Inner {
             raft,
             identity,

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use mgmt_consensus::PeerId;
@@ -263,6 +263,58 @@ async fn who_may_lead_is_asked_again() {
         let incoming = calls(may_lead).await.unwrap();
         assert_eq!(incoming.may_lead, may_lead);
         incoming.reply.send(Bytes::new());
+    }
+}
+
+/// Looks at everybody often.
+fn watchful() -> Options {
+    Options { recheck: Duration::from_millis(100), ..Options::lan(loopback()) }
+}
+
+#[tokio::test]
+async fn nobody_outlives_his_certificate() {
+    let mesh = Mesh::new();
+    let (_here, a) = mesh.join_with(PeerId(1), watchful());
+    let expires = SystemTime::now() + Duration::from_secs(3);
+    let credentials = mesh.authority.issue_with(&name(PeerId(2)), |params| params.not_after = expires.into());
+    mesh.book.admit(&credentials, PeerId(2));
+    // The one whose certificate it is does not look.
+    let there = Endpoint::bind(Options::lan(loopback())).unwrap();
+    let b = there.mesh(CLUSTER, PeerId(2), credentials, mesh.book.clone()).unwrap();
+    mesh.book.list(PeerId(2), vec![there.local_address()]);
+    for end in [&a, &b] {
+        echo(end);
+    }
+    ask(&a, PeerId(2), PATIENCE).await.unwrap();
+    ask(&b, PeerId(1), PATIENCE).await.unwrap();
+    for (from, to) in [(&a, PeerId(2)), (&b, PeerId(1))] {
+        let began = Instant::now();
+        while ask(from, to, Duration::from_millis(100)).await.is_ok() {
+            assert!(began.elapsed() < PATIENCE, "still let in with a certificate that has expired");
+        }
+    }
+    assert!(SystemTime::now() + Duration::from_secs(1) > expires, "and no sooner");
+    // With a new one all is well again.
+    b.renew(mesh.credentials(PeerId(2))).unwrap();
+    ask(&b, PeerId(1), PATIENCE).await.unwrap();
+    ask(&a, PeerId(2), PATIENCE).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_is_expelled_is_cut_off_even_if_nobody_asks() {
+    let mesh = Mesh::new();
+    let ((_here, a), (_there, b)) = (mesh.join_with(PeerId(1), watchful()), mesh.join(2));
+    for end in [&a, &b] {
+        echo(end);
+    }
+    ask(&a, PeerId(2), PATIENCE).await.unwrap();
+    ask(&b, PeerId(1), PATIENCE).await.unwrap();
+    mesh.book.expel(PeerId(2));
+    for (from, to) in [(&a, PeerId(2)), (&b, PeerId(1))] {
+        let began = Instant::now();
+        while ask(from, to, Duration::from_millis(100)).await.is_ok() {
+            assert!(began.elapsed() < PATIENCE, "still let in");
+        }
     }
 }
 

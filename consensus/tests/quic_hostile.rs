@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mgmt_consensus::PeerId;
-use mgmt_consensus::limits::{ANSWERS_BYTES_MAX, FRAME_BYTES_MAX};
+use mgmt_consensus::limits::{ANSWERS_BYTES_MAX, FRAME_BYTES_MAX, HANDSHAKES_PER_HOST_MAX};
 use mgmt_consensus::quic::{Credentials, Endpoint, Errand, Options, Pin, Quic};
 use mgmt_consensus::transport::{CallError, Lane, Reply, Transport};
 use quinn::crypto::rustls::QuicClientConfig;
@@ -442,6 +442,50 @@ async fn handshakes_that_are_not_finished() {
     scene.served().await;
     scene.over("800 handshakes that are not finished").await;
     drop(attempts);
+}
+
+/// A member who has been taken over, at an address of his own, begins as many connections as he can and says nothing on
+/// any of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handshakes_of_one_host() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let scene = Scene::new().await;
+    let elsewhere = quinn::Endpoint::client((Ipv4Addr::new(127, 0, 0, 2), 0).into()).unwrap();
+    let rogue = Arc::new(Rogue { endpoint: elsewhere, ..scene.rogue() });
+    let begun = Arc::new(AtomicUsize::new(0));
+    let attempts: Vec<_> = (0..700)
+        .map(|_| {
+            let (rogue, begun, at) = (rogue.clone(), begun.clone(), scene.at);
+            tokio::spawn(async move {
+                loop {
+                    if let Ok(connection) = rogue.connect(at).await {
+                        begun.fetch_add(1, Ordering::Relaxed);
+                        connection.closed().await;
+                    }
+                }
+            })
+        })
+        .collect();
+    let began = Instant::now();
+    while begun.load(Ordering::Relaxed) < HANDSHAKES_PER_HOST_MAX {
+        assert!(began.elapsed() < PATIENCE, "he has his share");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // And now and then somebody else comes, who has to be let in each time.
+    for newcomer in 5..10 {
+        let (endpoint, late) = scene.mesh.join(newcomer);
+        let began = Instant::now();
+        let heard = late.call(VICTIM, Lane::Client, Bytes::new(), SERVED).await;
+        assert!(heard.is_ok(), "newcomer {newcomer} is not let in after {:?}: {heard:?}", began.elapsed());
+        println!("newcomer {newcomer} was let in after {:?}", began.elapsed());
+        endpoint.close().await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    for attempt in attempts {
+        attempt.abort();
+    }
+    rogue.endpoint.close(VarInt::from_u32(0), b"");
+    scene.over("700 connections that one host begins again and again").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

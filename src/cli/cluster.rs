@@ -28,7 +28,7 @@ pub fn run(verb: &args::Cluster, out: &mut dyn Write, clock: Clock, versions: Ve
         args::Cluster::Recover(args) => return recover(args, out),
         args::Cluster::Size(args) => return size(args, out),
         args::Cluster::Rules(args) => return rules(args, out),
-        args::Cluster::Leave(args) => (&args.place, Ask::Leave),
+        args::Cluster::Leave(args) => (&args.place, Ask::Leave { yes: args.yes }),
         args::Cluster::Remove(args) => (&args.place, Ask::Remove { host: args.host.clone() }),
         args::Cluster::Transfer(args) => (&args.place, Ask::Transfer { host: args.host.clone() }),
         args::Cluster::RotateCa(args) => (&args.place, Ask::RotateCa),

@@ -26,8 +26,8 @@ pub enum Ask {
     Pipe,
     /// Holds a lock for as long as the connection stands.
     Lock { name: String, count: u32, ttl_s: u32, wait_ms: u64 },
-    /// Takes this host out of the mesh.
-    Leave,
+    /// Takes this host out of the mesh, also if that ends with it.
+    Leave { yes: bool },
     /// Removes a host.
     Remove { host: String },
     /// Hands leadership over.

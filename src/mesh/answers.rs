@@ -84,7 +84,7 @@ impl Desk {
             Ask::Delete { key, all, limit_ms } => {
                 keys::delete(&*self.node()?, &key, all, Duration::from_millis(limit_ms)).await
             }
-            Ask::Leave => cluster::leave(&*self.node()?).await,
+            Ask::Leave { yes } => cluster::leave(&*self.node()?, yes).await,
             Ask::Remove { host } => cluster::remove(&*self.node()?, &host).await,
             Ask::Transfer { host } => cluster::transfer(&*self.node()?, host).await,
             Ask::Size { masters: Some(masters) } => cluster::resize(&*self.node()?, masters).await,
@@ -119,6 +119,7 @@ impl Desk {
         let mesh = self.mesh()?;
         mesh.node().ok_or_else(|| match mesh.stage() {
             Stage::Coming(why) => Failure::new(Exit::TryAgain, format!("this host is on its way into the mesh: {why}")),
+            Stage::Left => Failure::new(Exit::Unavailable, "this host has left the mesh"),
             Stage::Stopped(why) => Failure::new(Exit::Unavailable, format!("this host has no part in a mesh: {why}")),
             Stage::Outdated(why) => Failure::new(Exit::Outdated, why),
             // Between two lives.

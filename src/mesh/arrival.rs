@@ -21,6 +21,7 @@ use crate::cli::Exit;
 use crate::control::mesh::{Blob, hex};
 
 use super::bootstrap::{self, Bootstrap, Founders, Ledger, Settled};
+use super::house;
 use super::joining::{self, Applicant, JoinError};
 use super::keyring::Keyring;
 use super::messages::join::Kind;
@@ -34,9 +35,6 @@ use super::start::{Start, plan};
 use super::surroundings::unix_ms;
 use super::{Attempt, LIMIT, Mesh, PATIENCE, PORT, Stage};
 
-/// How long the token for those of this house lives: the longest there is, less the time that clocks may differ.
-const HOUSE_TOKEN_MS: u64 = mgmt_store::limits::TOKEN_AGE_MS_MAX - 24 * 3600 * 1000;
-
 /// How long an address that is in use is waited for.
 const IN_USE_TRIES: u32 = 30;
 const IN_USE_PAUSE: Duration = Duration::from_millis(100);
@@ -44,7 +42,7 @@ const IN_USE_PAUSE: Duration = Duration::from_millis(100);
 /// A member that has arrived, and what says so to others of this user.
 pub(super) struct Arrived {
     pub(super) node: Arc<Node>,
-    pub(super) announced: Option<Announced>,
+    pub(super) announced: Option<(Announced, Announcement)>,
 }
 
 /// A failure that may pass.
@@ -185,11 +183,12 @@ impl Arrival<'_> {
         let otherwise = Otherwise::Join { cluster: identity.cluster, seeds, patience: PATIENCE };
         let node = Node::come(self.setup.clone(), self.keyring(&papers), listed, otherwise).await;
         let node = node.map_err(|e| again("go on as a member", e))?;
+        tracing::info!("mesh: {} goes on as a member of cluster {}", node.identity.host, node.identity.cluster);
         // Whoever was stopped before its first commands were through has still to give them.
         if node.role == Role::Admin && node.shared.read(|keyspace| keyspace.peers().next().is_none()) {
             first_entry(&node, &papers).await.map_err(|e| again("enter the registry", e))?;
         }
-        self.announce(node, &papers)
+        self.announce(node)
     }
 
     fn keyring(&self, papers: &Papers) -> Arc<Keyring> {
@@ -271,10 +270,11 @@ impl Arrival<'_> {
         let node = node.map_err(|e| again("found a mesh", e))?;
         first_entry(&node, &papers).await.map_err(|e| again("enter the registry", e))?;
         tracing::info!("mesh: {host} has founded cluster {cluster}");
+        node.is_founder();
         if local.is_none() {
             return Ok(Arrived { node, announced: None });
         }
-        self.announce(node, &papers)
+        self.announce(node)
     }
 
     /// Joins a process of the same user.
@@ -332,11 +332,11 @@ impl Arrival<'_> {
         if self.setup.transient {
             node.is_guest();
         }
-        self.announce(node, &papers)
+        self.announce(node)
     }
 
     /// Tells the others of this user where it is.
-    fn announce(self, node: Arc<Node>, _: &Papers) -> Result<Arrived, Attempt> {
+    fn announce(self, node: Arc<Node>) -> Result<Arrived, Attempt> {
         let settings = self.mesh.settings();
         if settings.private {
             return Ok(Arrived { node, announced: None });
@@ -359,7 +359,7 @@ impl Arrival<'_> {
         // Others will not find it by themselves; nothing else depends on it.
         let announced =
             announced.inspect_err(|error| tracing::warn!("mesh: cannot tell others on this machine: {error}")).ok();
-        Ok(Arrived { node, announced })
+        Ok(Arrived { node, announced: announced.map(|announced| (announced, announcement)) })
     }
 }
 
@@ -395,15 +395,7 @@ async fn first_entry(node: &Arc<Node>, papers: &Papers) -> Result<(), FirstEntry
     node.client.call(Body::PeerAdmit { host: node.setup.host.clone(), peer, replace: false }, LIMIT).await?;
     let authority = papers.authorities.first().map(|authority| authority.key_hash()).unwrap_or_default();
     let secret = Token::draw(node.identity.cluster, authority).map_err(|e| FirstEntry::Make(e.to_string()))?;
-    let token = mgmt_store::record::Token {
-        public_key: secret.public_key(),
-        role: Role::Master,
-        host: None,
-        replace: false,
-        expires_ms: unix_ms() + HOUSE_TOKEN_MS,
-        uses: None,
-        used: 0,
-    };
+    let token = house::record(secret.public_key(), unix_ms());
     node.client.call(Body::TokenCreate { id: secret.id.as_str().into(), token }, LIMIT).await?;
     node.setup.place.save(Part::HouseToken, &secret.to_string())?;
     Ok(())

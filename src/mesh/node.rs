@@ -39,6 +39,10 @@ use super::registrar::{self, Book, Listed, Own};
 use super::renewal;
 use super::surroundings::{Health, Seen, Surroundings, Telling, Told, Transfer, hex};
 
+mod leaving;
+
+pub use leaving::LeaveError;
+
 /// This host's part of the group.
 pub type Replica = mgmt_consensus::Replica<Native, StoreMachine>;
 /// A way into the store.
@@ -131,6 +135,7 @@ pub struct Node {
     draining: AtomicBool,
     left: AtomicBool,
     guest: AtomicBool,
+    founder: AtomicBool,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -195,6 +200,7 @@ impl Node {
             draining: AtomicBool::new(false),
             left: AtomicBool::new(false),
             guest: AtomicBool::new(false),
+            founder: AtomicBool::new(false),
             tasks: Mutex::new(JoinSet::new()),
             setup,
         });
@@ -286,44 +292,6 @@ impl Node {
         })
     }
 
-    /// Whether it has left for good.
-    #[must_use]
-    pub fn has_left(&self) -> bool {
-        self.left.load(Ordering::Relaxed)
-    }
-
-    /// Leaves for good: is made no master first, then taken out of the registry, and so out of the group.
-    ///
-    /// # Errors
-    /// In words, why it may not, or has not.
-    pub async fn leave(&self) -> Result<(), String> {
-        let host = self.identity.host.clone();
-        let asked = self.tell(&Telling::MayLeave { host }).await;
-        if let Told::No(why) = asked {
-            return Err(why);
-        }
-        self.draining.store(true, Ordering::Relaxed);
-        let left = tokio::time::timeout(LEAVE, async {
-            while self.votes() {
-                self.tell_health(false).await;
-                tokio::time::sleep(LOOK * 10).await;
-            }
-            let remove = mgmt_store::Body::PeerRemove { host: self.setup.host.clone() };
-            self.client.call(remove, LEAVE).await.map_err(|error| error.to_string())
-        });
-        match left.await {
-            Ok(Ok(_)) => {
-                self.left.store(true, Ordering::Relaxed);
-                Ok(())
-            }
-            Ok(Err(why)) => Err(why),
-            Err(_) => {
-                Err(format!("it is still a master after {} seconds: see the masters in mgmt status", LEAVE.as_secs()))
-            }
-        }
-        .inspect_err(|_| self.draining.store(false, Ordering::Relaxed))
-    }
-
     /// How long the leader has said that he hears of no quorum, if he does: what he says is heard, and worth nothing.
     #[must_use]
     pub fn alone_ms(&self) -> Option<u64> {
@@ -407,7 +375,7 @@ impl Node {
                 tracing::warn!("mesh: nobody has taken over yet");
             }
         }
-        if self.setup.transient && !self.votes() {
+        if self.setup.transient {
             self.give_back().await;
         }
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
@@ -415,17 +383,9 @@ impl Node {
         tasks.shutdown().await;
     }
 
-    /// A run with an end gives back what it was given: its place in the registry if it has come by this very run, and
-    /// its id in any case.
-    async fn give_back(&self) {
-        if self.guest.load(Ordering::Relaxed) {
-            let remove = mgmt_store::Body::PeerRemove { host: self.setup.host.clone() };
-            match self.client.call(remove, HANDOVER).await {
-                Ok(_) => return self.left.store(true, Ordering::Relaxed),
-                Err(error) => tracing::info!(%error, "mesh: this run stays in the registry"),
-            }
-        }
-        self.tell_health(true).await;
+    /// It has founded its mesh by this very run.
+    pub(super) fn is_founder(&self) {
+        self.founder.store(true, Ordering::Relaxed);
     }
 
     /// It has come by a run that has an end.

@@ -50,6 +50,7 @@ async fn up(mesh: &Mesh, last: &mut String) -> Result<Arc<Node>, Failure> {
                     return Ok(node);
                 }
             }
+            Stage::Left => return Err(Failure::new(Exit::Unavailable, "this host has left the mesh")),
             Stage::Stopped(why) => return Err(Failure::new(Exit::NotAllowed, why)),
             Stage::Outdated(why) => return Err(Failure::new(Exit::Outdated, why)),
             Stage::Coming(why) => *last = why,

@@ -53,6 +53,7 @@ mod founding;
 mod growth;
 mod hostile;
 mod kills;
+mod leaving;
 mod linear;
 mod logs;
 mod masters;

@@ -16,6 +16,8 @@ const QUIET: Duration = Duration::from_secs(60);
 pub(super) enum Kind {
     /// More handshakes than may be under way.
     Flood,
+    /// More handshakes than one host may begin.
+    Source,
     /// A handshake that failed: a wrong certificate, most often.
     Handshake,
     /// A member without a certificate, or one that is not let in.
@@ -34,6 +36,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Flood => "too many handshakes at once",
+            Self::Source => "too many handshakes from one address",
             Self::Handshake => "a handshake failed",
             Self::Refused => "a peer was not let in",
             Self::Misbehaved => "a peer does not keep to the rules",

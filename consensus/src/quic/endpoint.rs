@@ -9,10 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use quinn::crypto::rustls::HandshakeData;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::complaints::{Complaints, Kind};
 use super::configs::{self, Identity};
 use super::mesh::Face;
+use super::sources::{Sources, TooMany, UnderWay};
 use super::visits::{self, Porch};
 use super::{Close, Credentials, Doorkeeper, Errand, Exporter, MESH, Options, Pin, Quic};
 use super::{VisitError, Visited, Visits, guests, mesh, stranger};
@@ -35,6 +37,7 @@ struct Shared {
     porch: Porch,
     complaints: Arc<Complaints>,
     handshakes: Arc<Semaphore>,
+    sources: Arc<Sources>,
 }
 
 /// What is shown, and to whom.
@@ -109,6 +112,7 @@ impl Endpoint {
             porch,
             complaints,
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+            sources: Arc::default(),
         });
         tokio::spawn(answer(shared.quinn.clone(), Arc::downgrade(&shared)));
         Ok(Self(shared))
@@ -188,6 +192,10 @@ impl Endpoint {
         Ok(quic)
     }
 
+    pub(super) fn recheck(&self) -> Duration {
+        self.0.options.recheck
+    }
+
     pub(super) fn renew(&self, quic: &Quic, credentials: &Credentials) -> io::Result<()> {
         let identity = Identity::new(credentials)?;
         let client = configs::member(&self.0.options, &identity)?;
@@ -218,23 +226,39 @@ async fn answer(quinn: quinn::Endpoint, shared: Weak<Shared>) {
     while let Some(incoming) = quinn.accept().await {
         let Some(shared) = shared.upgrade() else { return };
         let from = incoming.remote_address();
+        let is_proved = incoming.remote_address_validated() || !incoming.may_retry();
         let busy = HANDSHAKES_MAX - shared.handshakes.available_permits();
+        let place = match shared.sources.begin(from.ip(), is_proved, Instant::now()) {
+            _ if !is_proved && busy >= HANDSHAKES_CALM_MAX => Err(TooMany::Prove),
+            place => place,
+        };
+        let place = match place {
+            Ok(place) => place,
+            Err(TooMany::Prove) => {
+                // He is asked to come again, with a word that only who is there can have read.
+                let _he_may_come_again = incoming.retry();
+                continue;
+            }
+            Err(TooMany::Ignore) => {
+                shared.complaints.note(Kind::Source, from, &"not answered");
+                incoming.ignore();
+                continue;
+            }
+        };
         let Ok(permit) = shared.handshakes.clone().try_acquire_owned() else {
             shared.complaints.note(Kind::Flood, from, &"refused");
             incoming.refuse();
             continue;
         };
-        if busy >= HANDSHAKES_CALM_MAX && incoming.may_retry() && !incoming.remote_address_validated() {
-            // He is asked to come again, with a word that only who is there can have read.
-            let _he_may_come_again = incoming.retry();
-            continue;
-        }
-        tokio::spawn(welcome(shared, incoming, permit));
+        tokio::spawn(welcome(shared, incoming, (permit, place)));
     }
 }
 
+/// What a handshake holds: a place of all there are, and one of his host's.
+type Permit = (OwnedSemaphorePermit, UnderWay);
+
 /// Shakes hands, and leads him to where he wants to go. The permit is held until he is a member or a visitor.
-async fn welcome(shared: Arc<Shared>, incoming: quinn::Incoming, permit: OwnedSemaphorePermit) {
+async fn welcome(shared: Arc<Shared>, incoming: quinn::Incoming, permit: Permit) {
     let from = incoming.remote_address();
     let connection = match incoming.accept() {
         Ok(connecting) => tokio::time::timeout(HANDSHAKE_DEADLINE, connecting).await,

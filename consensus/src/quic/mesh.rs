@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -100,6 +100,14 @@ impl Shared {
         Some(made)
     }
 
+    /// Asks again about everybody who is connected.
+    fn recheck(&self) {
+        let Face { identity, .. } = self.face();
+        let admits = |certificate: &[u8]| self.admits(certificate, &identity);
+        self.guests.recheck(admits);
+        self.peers().iter().for_each(|peer| peer.recheck(admits));
+    }
+
     pub(super) fn close(&self) {
         let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         self.is_closed.store(true, Ordering::SeqCst);
@@ -148,7 +156,9 @@ impl Quic {
             is_closed: AtomicBool::new(false),
             closed: Notify::new(),
         };
-        Self { shared: Arc::new(shared), endpoint }
+        let shared = Arc::new(shared);
+        tokio::spawn(recheck(Arc::downgrade(&shared), endpoint.recheck()));
+        Self { shared, endpoint }
     }
 
     /// Shows another certificate from now on, and believes other authorities. Connections that are open stay.
@@ -162,10 +172,19 @@ impl Quic {
     /// Asks again about everybody who is connected, and closes what would not be let in any more: the doorkeeper says no,
     /// the certificate has expired, or its authority is believed no more.
     pub fn recheck(&self) {
-        let Face { identity, .. } = self.shared.face();
-        let admits = |certificate: &[u8]| self.shared.admits(certificate, &identity);
-        self.shared.guests.recheck(admits);
-        self.shared.peers().iter().for_each(|peer| peer.recheck(admits));
+        self.shared.recheck();
+    }
+}
+
+/// Certificates expire without an event, and what should have led to a recheck may have been missed: everybody is looked
+/// at again every so often, until the mesh is closed or nobody has it any more.
+async fn recheck(shared: Weak<Shared>, period: Duration) {
+    loop {
+        tokio::time::sleep(period).await;
+        match shared.upgrade() {
+            Some(shared) if !shared.is_closed() => shared.recheck(),
+            _ => return,
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::machine::Machine;
 use crate::network::mismatch;
 use crate::snapshots::{Arrived, Incoming};
 use crate::transport::{self, Lane, Reply as _, Transport};
-use crate::types::{Member, RaftId, SnapshotMeta, Vote};
+use crate::types::{Group, Member, RaftId, SnapshotMeta, Vote};
 use crate::wire::{self, Answer, Append, Appended, Ballot, Cast, Envelope, Mismatch, Request, Transfer, Transferred};
 
 /// What somebody does who may not lead is said once, and then not for so long.
@@ -79,6 +79,10 @@ impl<G: Ground, M: Machine> Replica<G, M> {
             self.usurped(sender, envelope.from);
             return wire::encode_answer(&back, &Answer::Unavailable { why: "you may not lead".to_owned() }).ok();
         }
+        if let Err(why) = self.believes(envelope.from, &request) {
+            self.0.shared.disbelieves(sender, &why);
+            return wire::encode_answer(&back, &Answer::Unavailable { why: why.to_string() }).ok();
+        }
         let answer = self.answer(envelope.from, request).await?;
         Some(wire::encode_answer(&back, &answer).unwrap_or_else(|error| {
             tracing::error!(%error, "an answer cannot be sent");
@@ -133,15 +137,30 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         }
     }
 
+    /// Is the vote believed with which a leader or a candidate asks?
+    fn believes(&self, from: RaftId, request: &Request) -> Result<(), gate::Disbelief> {
+        let vote = match request {
+            Request::Append(append) => &append.vote,
+            Request::Vote(ballot) | Request::PreVote(ballot) => &ballot.vote,
+            Request::Transfer(transfer) => &transfer.from,
+            Request::SnapshotOffer { vote, .. } => vote,
+            _ => return Ok(()),
+        };
+        let metrics = self.0.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let is_new = metrics.membership_config.log_id().is_none();
+        gate::believes_request(vote, from, (!is_new).then_some(metrics.vote.leader_id.term))
+    }
+
     async fn answer(&self, from: RaftId, request: Request) -> Option<Answer> {
         Some(match request {
             Request::Append(append) => Answer::Append(self.append(append).await?),
             Request::Vote(ballot) => {
-                let cast = self.0.raft.vote(vote_request::<G>(ballot)).await.ok()?;
+                let cast = self.0.raft.vote(self.vote_request(from, ballot)).await.ok()?;
                 Answer::Vote(Cast { vote: cast.vote, granted: cast.vote_granted, last: cast.last_log_id })
             }
             Request::PreVote(ballot) => {
-                let cast = self.0.raft.pre_vote(vote_request::<G>(ballot)).await.ok()?;
+                let cast = self.0.raft.pre_vote(self.vote_request(from, ballot)).await.ok()?;
                 Answer::PreVote(Cast { vote: cast.vote, granted: cast.vote_granted, last: cast.last_log_id })
             }
             Request::Transfer(transfer) => Answer::Transfer(self.take_over(transfer).await?),
@@ -171,6 +190,13 @@ impl<G: Ground, M: Machine> Replica<G, M> {
             }
             Request::Standing => Answer::Standing(Box::new(self.standing_told())),
         })
+    }
+
+    fn vote_request(&self, from: RaftId, ballot: Ballot) -> VoteRequest<Group<G>> {
+        let mut request = VoteRequest::new(ballot.vote, ballot.last);
+        // Leadership is handed over to voters: nobody else can say so and disturb a leader who is well.
+        request.leadership_transfer = ballot.transfer && self.0.shared.voters.has(from);
+        request
     }
 
     async fn append(&self, append: Append) -> Option<Appended> {
@@ -272,12 +298,6 @@ fn leads(request: &Request) -> bool {
 /// An answer to somebody whose admission has not arrived here.
 fn unknown() -> Answer {
     Answer::Unavailable { why: "the sender is not known here yet".to_owned() }
-}
-
-fn vote_request<G: Ground>(ballot: Ballot) -> VoteRequest<crate::types::Group<G>> {
-    let mut request = VoteRequest::new(ballot.vote, ballot.last);
-    request.leadership_transfer = ballot.transfer;
-    request
 }
 
 fn what(refusal: &gate::Refusal, me: &Envelope) -> Mismatch {

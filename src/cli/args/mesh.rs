@@ -133,7 +133,7 @@ pub enum Cluster {
     /// Found a mesh of this host alone, and print a token for the next host
     Init(InitCluster),
     /// Leave the mesh, handing over first what others need
-    Leave(Plain),
+    Leave(Leave),
     /// Remove a host from the mesh: its connections are closed, its exports stay
     Remove(OfHost),
     /// Hand leadership over, to a given master or to the fittest
@@ -173,6 +173,17 @@ pub struct InitCluster {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// `mgmt cluster leave`
+#[derive(Debug, ArgGroup)]
+pub struct Leave {
+    /// Leave also as the last host: the mesh ends, with all that it holds
+    #[arg(long)]
+    pub yes: bool,
+    /// Which agent is asked.
+    #[command(flatten)]
+    pub place: Place,
 }
 
 /// A verb that needs nothing but an agent.

@@ -10,7 +10,7 @@ use super::keys::asked;
 use super::{LIMIT, refusals};
 use crate::cli::{Exit, Failure, snapshot};
 use crate::mesh::backup;
-use crate::mesh::node::Node;
+use crate::mesh::node::{LeaveError, Node};
 use crate::mesh::surroundings::{Telling, unix_ms};
 
 /// A word as a shell takes it.
@@ -32,9 +32,16 @@ async fn change(node: &Node, body: Body) -> Result<Value, Failure> {
     Ok(json!({"revision": revision.0}))
 }
 
-pub(super) async fn leave(node: &Node) -> Result<Value, Failure> {
-    let left = node.leave().await;
-    left.map_err(|why| Failure::new(Exit::TryAgain, format!("this host has not left: {why}")))?;
+pub(super) async fn leave(node: &Node, even_last: bool) -> Result<Value, Failure> {
+    let left = node.leave(even_last).await;
+    left.map_err(|why| {
+        let exit = match why {
+            LeaveError::Last(_) => Exit::Usage,
+            LeaveError::OnlyAdmin(_) => Exit::NotAllowed,
+            LeaveError::No(_) => Exit::TryAgain,
+        };
+        Failure::new(exit, format!("this host has not left: {why}"))
+    })?;
     Ok(Value::Null)
 }
 

@@ -29,6 +29,7 @@ pub fn status(mesh: &Mesh) -> Value {
     let (stage, why) = match mesh.stage() {
         Stage::Coming(why) => ("coming", Some(why)),
         Stage::Member => ("member", None),
+        Stage::Left => ("left", None),
         Stage::Stopped(why) => ("stopped", Some(why)),
         Stage::Outdated(why) => ("outdated", Some(why)),
     };

@@ -1,6 +1,8 @@
 //! A whole group in one thread: founded, joined, led, cut, restarted, wiped.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+mod liars;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;

@@ -86,9 +86,14 @@ pub(crate) struct Disk {
 impl Disk {
     /// Makes one in a scratch directory, and mounts it.
     pub(crate) fn new(scratch: &Scratch, kind: Kind) -> Self {
-        let store = Mount::memory(&scratch.path("store"), kind.mebibytes() + 8);
+        Self::of(scratch, kind, kind.mebibytes())
+    }
+
+    /// One of so many MiB. Memory is taken by what is written to it.
+    pub(crate) fn of(scratch: &Scratch, kind: Kind, mebibytes: u32) -> Self {
+        let store = Mount::memory(&scratch.path("store"), mebibytes + 8);
         let image = store.path().join("image");
-        fs::File::create(&image).unwrap().set_len(u64::from(kind.mebibytes()) << 20).unwrap();
+        fs::File::create(&image).unwrap().set_len(u64::from(mebibytes) << 20).unwrap();
         let name = image.to_str().unwrap();
         match kind {
             Kind::Ext4 => run("mkfs.ext4", &["-q", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0", name]),

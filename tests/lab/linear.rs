@@ -14,7 +14,7 @@ use crate::meshes::{Field, judge, times};
 use crate::netns::NETWORK;
 
 /// Operations of each of the two tests in CI.
-const OPERATIONS: usize = 15_000;
+const OPERATIONS: usize = 52_000;
 /// Between a kill and the start after it, so that sometimes there is a new leader by then and sometimes not.
 const DEAD_MS: [u64; 4] = [100, 2_500, 700, 1_500];
 /// How long a cut lasts.
@@ -36,7 +36,7 @@ fn next_round(progress: &Progress, round: usize, rounds: usize) -> bool {
 #[test]
 fn three_processes_under_kills() {
     needs!(&[Need::Root]);
-    let mut field = Field::plain(3, 3);
+    let mut field = Field::admins(3);
     let peers = field.all();
     let rounds = rounds(12);
     let mut killed = Vec::new();
@@ -75,7 +75,7 @@ fn three_processes_under_kills() {
 #[test]
 fn five_hosts_under_partitions_kills_and_pauses() {
     needs!(NETWORK);
-    let mut field = Field::spread(5, 5);
+    let mut field = Field::spread_as("admin", 5, 5);
     let peers = field.all();
     let rounds = rounds(10);
     let outcome = clients::run(&peers, Load::of(OPERATIONS), |progress| {

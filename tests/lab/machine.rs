@@ -68,16 +68,6 @@ pub(crate) fn has(place: &str, needs: &[&[Need]]) -> bool {
     false
 }
 
-/// Whether tests that run only when asked for are asked for.
-pub(crate) fn asked(place: &str, why: &str) -> bool {
-    let name = place.trim_end_matches("::asked_here").trim_start_matches("lab::");
-    let asked = std::env::var_os("MGMT_MESH").is_some();
-    if !asked {
-        aloud(&format!("skipped: {name}: {why}; MGMT_MESH=all runs it"));
-    }
-    asked
-}
-
 /// Says a figure that a reader of the test's output wants to know.
 pub(crate) fn say(text: &str) {
     aloud(&format!("lab: {text}"));

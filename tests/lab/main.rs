@@ -2,8 +2,7 @@
 //! ordinary users, bad commands, signals, an empty root, and time; and meshes of real processes on networks that fail.
 //!
 //! Needs root, because it mounts file systems. `MGMT_LAB=1 cargo test --test lab` runs what this machine can, and says
-//! what it cannot; with `MGMT_LAB=require` a thing that is missing is a failure. Without MGMT_LAB nothing runs. Some of the meshes run only
-//! with `MGMT_MESH=all`: each says why.
+//! what it cannot; with `MGMT_LAB=require` a thing that is missing is a failure. Without MGMT_LAB nothing runs.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 #![expect(
     clippy::disallowed_methods,
@@ -15,16 +14,6 @@ macro_rules! needs {
     ($($need:expr),* $(,)?) => {
         fn here() {}
         if !$crate::machine::has(std::any::type_name_of_val(&here), &[$($need),*]) {
-            return;
-        }
-    };
-}
-
-/// Returns from a test that is not run unless asked for by name, and says so.
-macro_rules! asked {
-    ($why:expr) => {
-        fn asked_here() {}
-        if !$crate::machine::asked(std::any::type_name_of_val(&asked_here), $why) {
             return;
         }
     };

@@ -57,6 +57,24 @@ impl Field {
         field
     }
 
+    /// Starts `p1` to `pN` on this machine, all of them admins: of others the leader takes only so many changes a second.
+    pub(crate) fn admins(count: usize) -> Self {
+        let mut field = Self::machine();
+        let first = field.local("p1");
+        field.peers.start(first.clone());
+        field.peers.until_formed(1, 0);
+        let at = first.status().expect("it is formed")["mesh"]["address"].as_str().expect("it listens").to_owned();
+        let token = field.token(&["--role", "admin", "--uses", &count.to_string()]);
+        for number in 2..=count {
+            let recipe = field.local(&format!("p{number}")).with(&["--seeds", &at, "--token", &token]);
+            field.peers.start(recipe);
+        }
+        let took = field.peers.until_formed(count, 0);
+        machine::say(&format!("{count} peers: all are masters after {:.1} s", took.as_secs_f64()));
+        field.open();
+        field
+    }
+
     pub(crate) fn network(&self) -> &Network {
         self.network.as_ref().expect("it has hosts")
     }
@@ -77,12 +95,17 @@ impl Field {
 
     /// A mesh on so many hosts: the first founds it, the others join by its address and a token.
     pub(crate) fn spread(count: usize, masters: usize) -> Self {
+        Self::spread_as("master", count, masters)
+    }
+
+    /// Such a mesh of hosts that may do this much.
+    pub(crate) fn spread_as(role: &str, count: usize, masters: usize) -> Self {
         let mut field = Self::hosts(count);
         let listen = field.listen(1);
         let first = field.remote(1).with(&["--listen", &listen]);
         field.peers.start(first.clone());
         field.peers.until_formed(1, 0);
-        let token = field.token(&["--role", "master", "--uses", &count.to_string()]);
+        let token = field.token(&["--role", role, "--uses", &count.to_string()]);
         for host in 2..=count {
             let recipe = field.remote(host).with(&["--seeds", &field.listen(1), "--token", &token]);
             let recipe = recipe.with(&["--listen", &field.listen(host)]);

@@ -104,6 +104,17 @@ impl Outcome {
         changes.filter_map(|one| one.returned).min().map(|returned| Duration::from_nanos(returned - at))
     }
 
+    /// The longest time between two answers to changes, from one instant to another.
+    pub(crate) fn longest_gap(&self, from: Duration, to: Duration) -> Duration {
+        let nanos = |at: Duration| u64::try_from(at.as_nanos()).expect("tests end within centuries");
+        let (from, to) = (nanos(from), nanos(to));
+        let changes = self.history.iter().filter(|one| !matches!(one.act, Act::Read(_)));
+        let answered = changes.filter_map(|one| one.returned).filter(|at| (from..to).contains(at));
+        let mut answered: Vec<u64> = answered.chain([from, to]).collect();
+        answered.sort_unstable();
+        Duration::from_nanos(answered.windows(2).map(|two| two[1] - two[0]).max().unwrap_or(0))
+    }
+
     pub(crate) fn unknown(&self) -> usize {
         self.history.iter().filter(|one| one.returned.is_none()).count()
     }

@@ -111,8 +111,9 @@ pub const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 pub const WAITING_BYTES_MAX: usize = 4 << 20;
 /// Bytes of all peers on one lane that wait to be accepted. More are lost like on a network.
 pub const INBOX_BYTES_MAX: usize = 32 << 20;
-/// Bytes of answers that wait for one peer on one lane to read them. More are lost: he does not read.
-pub const ANSWERS_BYTES_MAX: usize = 16 << 20;
+/// Bytes of answers that wait for one peer on one lane to read them. More are lost: he does not read. As much as he may
+/// have waiting himself: what he asks about at once has short answers.
+pub const ANSWERS_BYTES_MAX: usize = 4 << 20;
 /// Bytes handed to a stream at once.
 pub const WRITE_BYTES_MAX: usize = 256 << 10;
 /// Addresses of one peer that are tried.

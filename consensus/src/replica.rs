@@ -82,6 +82,8 @@ struct Inner<G: Ground, M: Machine> {
     failed: Notify,
     /// It lacked what stands before the entries that a leader sent. Whoever lags does; so does whoever lost them.
     lags: AtomicBool,
+    /// When it was last said that somebody speaks as a leader who may not, and one more; 0: never.
+    usurped_ms: AtomicU64,
     /// Somebody it was told to knock at says that it is a member no more.
     dismissed: AtomicBool,
 }
@@ -178,6 +180,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
             full: AtomicBool::new(false),
             failed: Notify::new(),
             lags: AtomicBool::new(false),
+            usurped_ms: AtomicU64::new(0),
             dismissed: AtomicBool::new(false),
         }));
         drop(Runtime::<G>::spawn(inbox::serve(replica.clone())));

@@ -77,6 +77,12 @@ pub struct Porter<P> {
 /// A token, and the host it was used for.
 type ByToken = (String, String);
 
+/// Whether only somebody who has a token's secret, or a certificate's key, is told this. He guesses nothing, and it may be
+/// `doctor` who asks, which must not keep out whoever joins a moment later.
+const fn has_the_secret(kind: Kind) -> bool {
+    matches!(kind, Kind::Level | Kind::OtherHost | Kind::Expired | Kind::UsedUp)
+}
+
 impl<P: Proposer> Porter<P> {
     /// At the door of a member.
     #[must_use]
@@ -112,7 +118,9 @@ impl<P: Proposer> Porter<P> {
             && *kind != Kind::TryAgain
         {
             tracing::info!(%from, "mesh: not let in: {why}");
-            attempts().failed(from.ip(), self.lodge.unix_ms());
+            if !has_the_secret(*kind) {
+                attempts().failed(from.ip(), self.lodge.unix_ms());
+            }
         }
         reply
     }

@@ -28,6 +28,7 @@ mod mesh;
 mod meshes;
 mod netns;
 mod process;
+mod rogue;
 mod scratch;
 mod wait;
 
@@ -39,6 +40,7 @@ mod floods;
 mod forming;
 mod founding;
 mod growth;
+mod hostile;
 mod kills;
 mod leaving;
 mod linear;

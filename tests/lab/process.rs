@@ -47,6 +47,11 @@ impl Process {
         self.number(&self.0, "VmHWM:")
     }
 
+    /// Begins to count anew what is the most.
+    pub(crate) fn forget_peak(&self) {
+        fs::write(self.0.join("clear_refs"), "5").unwrap();
+    }
+
     /// How often each thread has gone to sleep, and so been woken.
     pub(crate) fn sleeps(&self) -> BTreeMap<PathBuf, u64> {
         let tasks = self.list("task");

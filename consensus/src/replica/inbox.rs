@@ -1,6 +1,8 @@
 //! What others ask of this replica: heard or not, answered.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::AsyncRuntime;
@@ -18,6 +20,9 @@ use crate::snapshots::{Arrived, Incoming};
 use crate::transport::{self, Lane, Reply as _, Transport};
 use crate::types::{Group, Member, RaftId, SnapshotMeta, Vote};
 use crate::wire::{self, Answer, Append, Appended, Ballot, Cast, Envelope, Mismatch, Request, Transfer, Transferred};
+
+/// What somebody does who may not lead is said once, and then not for so long.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// A snapshot that somebody sends.
 pub(super) struct Receiving<G: Ground> {
@@ -71,7 +76,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
             return Some(mismatch(&back, what(&refusal, &me)));
         }
         if !may_lead && leads(&request) {
-            tracing::warn!(%sender, from = envelope.from, "not heard: its certificate does not let it lead");
+            self.usurped(sender, envelope.from);
             return wire::encode_answer(&back, &Answer::Unavailable { why: "you may not lead".to_owned() }).ok();
         }
         if let Err(why) = self.believes(envelope.from, &request) {
@@ -83,6 +88,17 @@ impl<G: Ground, M: Machine> Replica<G, M> {
             tracing::error!(%error, "an answer cannot be sent");
             mismatch(&back, Mismatch::Unreadable(error.to_string()))
         }))
+    }
+
+    /// Says that somebody speaks as a leader who may not: not each time, or he could fill the log.
+    fn usurped(&self, sender: crate::identity::PeerId, from: RaftId) {
+        let quiet_ms = u64::try_from(QUIET.as_millis()).expect("a minute");
+        let (now, said) = (self.now_ms() + 1, &self.0.usurped_ms);
+        let due = |last: u64| (last == 0 || now.saturating_sub(last) >= quiet_ms).then_some(now);
+        match said.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due) {
+            Ok(_) => tracing::warn!(%sender, from, "not heard: its certificate does not let it lead"),
+            Err(_) => tracing::debug!(%sender, from, "not heard: its certificate does not let it lead"),
+        }
     }
 
     /// What one too many is told.
@@ -188,7 +204,7 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         let request = AppendEntriesRequest { vote, prev_log_id: prev, entries, leader_commit: commit };
         let answer = self.0.raft.append_entries(request).await.ok()?;
         if matches!(answer, AppendEntriesResponse::Conflict) {
-            self.0.lags.store(true, std::sync::atomic::Ordering::Relaxed);
+            self.0.lags.store(true, Ordering::Relaxed);
         }
         if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
             self.hears_a_leader();

@@ -386,6 +386,25 @@ async fn whoever_fails_too_often_waits() {
 }
 
 #[tokio::test]
+async fn whoever_only_asks_whether_a_token_is_good_need_not_wait() {
+    let house = House::new().await;
+    let (token, key) = (house.token(|_| {}).await, KeyPair::generate().unwrap());
+    let expired = house.token(|token| token.expires_ms = NOW_S * 1000 + 1).await;
+    house.later(1);
+    // As `doctor` does: nobody understands such a level.
+    let versions = Versions { min: u32::MAX, max: u32::MAX };
+    let asking = Applicant { versions, ..applicant("web9", 9, &key) };
+    for _ in 0..4 {
+        for (token, wanted) in [(&token, Kind::Level), (&expired, Kind::Expired)] {
+            let (seeds, patience) = ([SEED.parse().unwrap()], Duration::from_millis(200));
+            let refused = joining::join(&house, &seeds, token, &asking, patience).await.unwrap_err();
+            assert!(matches!(refused, JoinError::Refused { kind, .. } if kind == wanted), "{refused}");
+        }
+    }
+    house.join(&token, "web1", 7, &key).await.unwrap();
+}
+
+#[tokio::test]
 async fn without_a_quorum_one_goes_on_asking() {
     let (house, key) = (House::new().await, KeyPair::generate().unwrap());
     let token = house.token(|_| {}).await;

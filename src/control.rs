@@ -124,9 +124,15 @@ impl Conversation {
         self.read.fill_buf().await.ok();
     }
 
-    /// Both directions, for what is not answered in lines of JSON. What was read ahead of the question is in the first.
-    pub fn into_parts(self) -> (BufReader<OwnedReadHalf>, OwnedWriteHalf) {
-        (self.read, self.write)
+    /// The connection itself, to be served by another runtime and not in lines of JSON, and what was read of it already
+    /// behind the question.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn into_std(self) -> io::Result<(io::Cursor<Vec<u8>>, std::os::unix::net::UnixStream)> {
+        let ahead = self.read.buffer().to_vec();
+        let stream = self.read.into_inner().reunite(self.write).map_err(io::Error::other)?;
+        Ok((io::Cursor::new(ahead), stream.into_std()?))
     }
 }
 

@@ -54,8 +54,10 @@ use place::Place;
 use rendezvous::{Local, Scene};
 use start::{Before, Facts, Flags, Graph};
 
-/// Threads of the mesh: the group, its disk and QUIC are not to wait for what a resource does.
-const THREADS: usize = 2;
+/// Threads of the mesh: the group and QUIC are not to wait for what a resource does. One, because all of it is steps of
+/// microseconds that wake each other: between two threads each step costs a switch that takes longer than the step.
+/// Whatever waits for the disk has threads of its own.
+const THREADS: usize = 1;
 /// Between two attempts to come up: grows from the first to the last.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -133,6 +135,8 @@ struct Inner {
     node: Mutex<Option<Arc<Node>>>,
     shared: Arc<Shared>,
     stop: watch::Sender<bool>,
+    /// Where it runs.
+    runtime: tokio::runtime::Handle,
     /// It has been let in by this run, and may not be a member yet.
     let_in: AtomicBool,
     keeper: Mutex<Option<(JoinHandle<()>, tokio::runtime::Runtime)>>,
@@ -169,6 +173,7 @@ impl Mesh {
             node: Mutex::new(None),
             shared: Arc::default(),
             stop: watch::Sender::new(false),
+            runtime: runtime.handle().clone(),
             let_in: AtomicBool::new(false),
             keeper: Mutex::new(None),
         }));
@@ -220,6 +225,12 @@ impl Mesh {
     #[must_use]
     pub fn shared(&self) -> &Arc<Shared> {
         &self.0.shared
+    }
+
+    /// Where it runs: what asks for much of it is served there.
+    #[must_use]
+    pub fn runtime(&self) -> &tokio::runtime::Handle {
+        &self.0.runtime
     }
 
     /// What it was started with.

@@ -67,6 +67,10 @@ pub const ROOM_LOW_SHARE: u64 = 20;
 pub const TAIL_ENTRIES_MAX: usize = 4096;
 /// Their bytes.
 pub const TAIL_BYTES_MAX: usize = 32 << 20;
+/// Entries that the index is behind before it is woken. One batch of so many costs it little more than one of a single
+/// entry does, seven threads and two writes to the disk that would wait beside the journal's; and what it lacks is read
+/// from the journal.
+pub const INDEX_LAG_ENTRIES: u64 = 512;
 /// Handshakes under way before whoever comes next must first show that he is where he says: so that a flood from
 /// addresses that are not the sender's costs nothing but packets.
 pub const HANDSHAKES_CALM_MAX: usize = 128;
@@ -105,6 +109,8 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 pub const SEND_WINDOW_BYTES: u64 = 8 << 20;
 /// What is sent to a new connection before anything came back: the hosts are near each other.
 pub const INITIAL_WINDOW_BYTES: u64 = 128 << 10;
+/// Packets that may come before one is acknowledged at once. Fewer are acknowledged within 25 ms, or by what is sent.
+pub const UNACKNOWLEDGED_PACKETS_MAX: u32 = 8;
 /// The buffers of the socket, in the kernel, if it grants them.
 pub const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 /// Bytes of one peer on one lane that wait to be accepted. More are not read, so that he waits.

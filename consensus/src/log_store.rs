@@ -343,7 +343,8 @@ impl<G: Ground> RaftLogStorage<Group<G>> for LogStore<G> {
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
-        self.send(Request::Record(Record::Committed(committed), None)).await?;
+        self.shared.check()?;
+        // The writer finds it there when it has something to write that somebody waits for.
         self.shared.state().standing.committed = committed;
         Ok(())
     }

@@ -22,6 +22,7 @@ use crate::limits::RECHECK;
 mod answers;
 mod backoff;
 mod calls;
+mod clock;
 mod complaints;
 mod configs;
 mod dial;

@@ -17,6 +17,10 @@ use std::time::Duration;
 
 use mgmt_store::Shared;
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::UnixStream;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 
 use super::node::{Node, Replica};
 use super::{Mesh, Stage, pipe};
@@ -133,8 +137,20 @@ impl Desk {
             Err(failure) => return talk.reply(Err(failure)).await,
         };
         talk.reply(Ok(Value::Null)).await?;
-        let (read, write) = talk.into_parts();
-        pipe::serve(&*store, read, write).await
+        // Where the group runs: whatever is asked goes there, and going from thread to thread takes longer than serving.
+        let runtime = self.mesh.as_ref().map_or_else(Handle::current, |mesh| mesh.runtime().clone());
+        let (ahead, stream) = talk.into_std()?;
+        let mut serving = JoinSet::new();
+        serving.spawn_on(
+            async move {
+                let (read, write) = UnixStream::from_std(stream)?.into_split();
+                pipe::serve(&*store, ahead.chain(read), write).await
+            },
+            &runtime,
+        );
+        // Dropped with the question, it ends there.
+        let served = serving.join_next().await.unwrap_or(Ok(Ok(())));
+        served.map_err(io::Error::other)?
     }
 
     /// What pipes stand on in this life.

@@ -209,7 +209,11 @@ pub async fn follow(book: Arc<Book>, shared: Arc<Shared>, place: Place, expel: i
         if !registry.is_empty() {
             let (other, gone) = book.follow(&registry);
             if other {
-                book.save(&place);
+                let (book, place) = (book.clone(), place.clone());
+                // Beside: a disk may be slow.
+                if let Err(error) = tokio::task::spawn_blocking(move || book.save(&place)).await {
+                    tracing::warn!("remembering where the others are has failed: {error}");
+                }
             }
             if gone {
                 expel();

@@ -32,11 +32,14 @@ use crate::disk::{Disk, DiskFile};
 use crate::ground::Ground;
 use crate::identity::Incarnation;
 use crate::limits::{BATCH_BYTES_MAX, SPARE_SEGMENTS_MAX};
+use crate::types::LogId;
 
 /// The version of what lies on disk. A higher one is refused.
 pub(super) const FORMAT: u32 = 1;
 /// The most that a record of how things stand takes.
 const STANDING_BYTES_MAX: usize = 1 + (1 + 17) + 3 * (1 + 24);
+/// The most that any record takes but an entry's.
+pub(super) const RECORD_BYTES_MAX: usize = STANDING_BYTES_MAX;
 
 /// The files of the segments by number, for readers.
 pub(super) type Segments<G> = Arc<Mutex<BTreeMap<u32, Arc<<<G as Ground>::Disk as Disk>::File>>>>;
@@ -173,6 +176,11 @@ impl<G: Ground> Journal<G> {
 
     pub(super) const fn segment_bytes(&self) -> u64 {
         self.maker.segment_bytes()
+    }
+
+    /// The last entry once everything that was put is synced.
+    pub(super) const fn last(&self) -> Option<LogId> {
+        self.standing.last
     }
 
     /// Writes one frame of these records, which are in `payload` one after the other; [`Journal::sync`] follows.

@@ -9,14 +9,14 @@ use openraft::storage::IOFlushed;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::fault::Fault;
-use super::journal::{Journal, Put, payload_bytes_max};
+use super::journal::{Journal, Put, RECORD_BYTES_MAX, payload_bytes_max};
 use super::record::{self, Record};
 use super::register::Place;
 use super::shared::{Shared, State};
 use crate::ground::Ground;
-use crate::limits::BATCH_RECORDS_MAX;
+use crate::limits::{BATCH_RECORDS_MAX, INDEX_LAG_ENTRIES};
 use crate::mutant::{self, Mutant};
-use crate::types::{Entry, Group};
+use crate::types::{Entry, Group, LogId};
 
 /// Who is told.
 pub(super) enum Done<G: Ground> {
@@ -68,6 +68,12 @@ impl<G: Ground> Batch<G> {
         self.records.push(Record::Append(entry.log_id));
     }
 
+    /// Adds a record.
+    fn record(&mut self, record: Record) {
+        record::encode(&record, &mut self.payload);
+        self.records.push(record);
+    }
+
     /// Whether nobody would notice if it were lost.
     fn can_wait(&self) -> bool {
         self.waiting.is_empty() && self.extents.is_empty() && self.records.len() < BATCH_RECORDS_MAX / 4
@@ -86,7 +92,8 @@ pub(super) async fn run<G: Ground>(
     mut requests: mpsc::Receiver<Request<G>>,
     wake: mpsc::Sender<()>,
 ) {
-    let mut writer = Writer { shared, journal, batch: Batch::new(), wake };
+    let noted = shared.state().standing.committed;
+    let mut writer = Writer { shared, journal, batch: Batch::new(), noted, wake };
     let stopping = writer.serve(&mut requests).await;
     let fault = match &stopping {
         Ok(_) => Fault::stopped(),
@@ -115,6 +122,8 @@ struct Writer<G: Ground> {
     shared: Arc<Shared<G>>,
     journal: Journal<G>,
     batch: Batch<G>,
+    /// How far the group had come, as it was last written down.
+    noted: Option<LogId>,
     wake: mpsc::Sender<()>,
 }
 
@@ -126,6 +135,7 @@ impl<G: Ground> Writer<G> {
             while let Some(request) = next.take() {
                 match request {
                     Request::Stop(done) => {
+                        self.note_committed(true);
                         self.flush().await?;
                         // There is time for it now: the next start will know that nothing is torn.
                         self.journal.mark()?;
@@ -138,32 +148,36 @@ impl<G: Ground> Writer<G> {
                 next = requests.try_recv().ok();
             }
             if !self.batch.can_wait() {
+                self.note_committed(false);
                 self.flush().await?;
                 if requests.is_empty() {
                     self.journal.mark()?;
                 }
             }
         }
+        self.note_committed(true);
         self.flush().await?;
         Ok(None)
     }
 
-    async fn record(&mut self, record: Record, done: Option<Done<G>>) -> Result<(), Fault> {
-        let superseded = matches!(record, Record::Committed(_))
-            && matches!(self.batch.records.last(), Some(Record::Committed(_)))
-            && self.batch.can_wait();
-        if superseded {
-            // Of several in a row only the last one says anything, and it is the end of what is waiting.
-            let mut last = Vec::new();
-            record::encode(self.batch.records.last().expect("it was just looked at"), &mut last);
-            self.batch.payload.truncate(self.batch.payload.len() - last.len());
-            self.batch.records.pop();
+    /// Writes down how far the group has come, beside what somebody waits for: by itself it is worth no sync, and not
+    /// even waking this thread. Unless this is the end, it is left for the next time if it is of entries that stand behind
+    /// in the queue.
+    fn note_committed(&mut self, at_the_end: bool) {
+        let committed = self.shared.state().standing.committed;
+        let reaches = |record: &Record| matches!(record, Record::Append(last) if Some(last) >= committed.as_ref());
+        let there = || self.journal.last() >= committed || self.batch.records.iter().any(reaches);
+        let due = if self.batch.records.is_empty() { at_the_end } else { at_the_end || there() };
+        let fits = self.batch.payload.len() + RECORD_BYTES_MAX <= payload_bytes_max(self.journal.segment_bytes());
+        if committed != self.noted && due && fits {
+            self.batch.record(Record::Committed(committed));
+            self.noted = committed;
         }
-        let mut bytes = Vec::new();
-        record::encode(&record, &mut bytes);
-        self.room_for(bytes.len()).await?;
-        self.batch.payload.extend_from_slice(&bytes);
-        self.batch.records.push(record);
+    }
+
+    async fn record(&mut self, record: Record, done: Option<Done<G>>) -> Result<(), Fault> {
+        self.room_for(RECORD_BYTES_MAX).await?;
+        self.batch.record(record);
         self.batch.waiting.extend(done);
         Ok(())
     }
@@ -209,19 +223,22 @@ impl<G: Ground> Writer<G> {
     /// It is durable: everybody may know.
     fn publish(&mut self, put: Put) {
         let mut batch = std::mem::replace(&mut self.batch, Batch::new());
-        {
+        let index_is_due = {
             let mut state = self.shared.state();
             for record in &batch.records {
                 state.settle(record, put, &mut batch.extents);
             }
             let written = state.register.end();
             state.tail.trim(written);
-        }
+            state.index_is_due()
+        };
         batch.waiting.into_iter().for_each(|done| done.tell(Ok(())));
         batch.payload.clear();
         self.batch.payload = batch.payload;
-        // Full: it has something to do already.
-        let _told = self.wake.try_send(());
+        if index_is_due {
+            // Full: it has something to do already.
+            let _told = self.wake.try_send(());
+        }
     }
 }
 
@@ -246,6 +263,11 @@ impl State {
             Record::Vote(vote) => self.standing.vote = Some(*vote),
             Record::Purge(_) | Record::Committed(_) | Record::Standing(_) => {}
         }
+    }
+
+    /// Whether there is so much for the index to do that it is worth waking it. Nobody waits for what it lacks.
+    fn index_is_due(&self) -> bool {
+        self.indexed.wrong || self.register.end().saturating_sub(self.indexed.end) >= INDEX_LAG_ENTRIES
     }
 
     fn cut(&mut self, end: u64) {

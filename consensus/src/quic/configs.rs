@@ -6,8 +6,8 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use quinn::congestion::CubicConfig;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
-    ClientConfig, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig,
-    VarInt,
+    AckFrequencyConfig, ClientConfig, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, ServerConfig,
+    TransportConfig, VarInt,
 };
 use ring::hmac;
 use rustls::RootCertStore;
@@ -21,7 +21,7 @@ use super::verify::Pinned;
 use super::{Credentials, Errand, MESH, Options, Pin};
 use crate::limits::{
     CONNECTION_WINDOW_BYTES, HANDSHAKES_MAX, INITIAL_WINDOW_BYTES, SEND_WINDOW_BYTES, STREAM_WINDOW_BYTES,
-    VISIT_WINDOW_BYTES,
+    UNACKNOWLEDGED_PACKETS_MAX, VISIT_WINDOW_BYTES,
 };
 
 /// ring alone, and never the one of the process, which another library might have set.
@@ -160,6 +160,10 @@ fn client(options: &Options, mut tls: rustls::ClientConfig, protocol: &[u8]) -> 
 
 fn transport(options: &Options) -> TransportConfig {
     let mut transport = TransportConfig::default();
+    // What is called is answered soon, and the answer acknowledges what it answers, as the next call does for the answer:
+    // packets of their own, for every second one, would double the packets of one call at a time.
+    let mut acknowledgements = AckFrequencyConfig::default();
+    acknowledgements.ack_eliciting_threshold(VarInt::from_u32(UNACKNOWLEDGED_PACKETS_MAX));
     let idle = IdleTimeout::try_from(options.idle).unwrap_or_else(|_| VarInt::MAX.into());
     let mut congestion = CubicConfig::default();
     congestion.initial_window(INITIAL_WINDOW_BYTES);
@@ -172,6 +176,7 @@ fn transport(options: &Options) -> TransportConfig {
         .send_window(SEND_WINDOW_BYTES)
         .datagram_receive_buffer_size(None)
         .datagram_send_buffer_size(0)
+        .ack_frequency_config(Some(acknowledgements))
         .crypto_buffer_size(64 << 10)
         .enable_segmentation_offload(options.segmentation_offload)
         .congestion_controller_factory(Arc::new(congestion));

@@ -98,7 +98,7 @@ impl Endpoint {
     pub fn bind(options: Options) -> io::Result<Self> {
         let visitors = Identity::new(&stranger::credentials()?)?;
         let server = configs::server(&options, &visitors, None)?;
-        let (socket, runtime) = (socket(options.listen)?, Arc::new(quinn::TokioRuntime));
+        let (socket, runtime) = (socket(options.listen)?, Arc::new(super::clock::Clock));
         let quinn = quinn::Endpoint::new(configs::endpoint(&options), Some(server), socket, runtime)?;
         let address = quinn.local_addr()?;
         let complaints = Arc::<Complaints>::default();

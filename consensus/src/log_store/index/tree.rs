@@ -18,7 +18,6 @@ use super::{Index, Opener};
 const VALUE_BYTES_MAX: usize = 16 << 10;
 const SEGMENT_BYTES: usize = 2 << 20;
 const CACHE_BYTES: u64 = 16 << 20;
-const FLUSH_MS: u64 = 500;
 /// Keys removed in one batch.
 const REMOVALS_MAX: usize = 4096;
 
@@ -134,7 +133,7 @@ impl Tree {
             .mode(sled::Mode::HighThroughput)
             .segment_size(SEGMENT_BYTES)
             .cache_capacity(CACHE_BYTES)
-            .flush_every_ms(Some(FLUSH_MS))
+            .flush_every_ms(None)
             .open()
     }
 }

@@ -7,7 +7,6 @@ mod awake;
 mod change;
 mod housekeeping;
 mod inbox;
-mod pulse;
 mod standing;
 mod tell;
 
@@ -187,7 +186,6 @@ impl<G: Ground, M: Machine> Replica<G, M> {
         drop(Runtime::<G>::spawn(inbox::serve(replica.clone())));
         drop(Runtime::<G>::spawn(housekeeping::housekeep(replica.clone())));
         drop(Runtime::<G>::spawn(awake::awaken(replica.clone())));
-        drop(Runtime::<G>::spawn(pulse::beat(replica.clone())));
         Ok(replica)
     }
 

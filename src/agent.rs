@@ -191,6 +191,8 @@ struct Agent {
     since: (u64, u64, mgmt_engine::Moment),
     late: bool,
     outdated: bool,
+    /// All was converged when that was all there was to do.
+    reached: bool,
 }
 
 impl Agent {
@@ -253,6 +255,7 @@ impl Agent {
             since,
             late: false,
             outdated: false,
+            reached: false,
         })
     }
 
@@ -293,6 +296,7 @@ impl Agent {
                 announced = true;
                 self.say_converged();
                 if self.settings.once {
+                    self.reached = true;
                     return;
                 }
             }
@@ -396,7 +400,8 @@ impl Agent {
 
     /// Drains the engine, listening to further signals, and takes stock.
     async fn end(mut self) -> Ended {
-        let converged = *self.engine.condition().borrow() == Condition::Converged;
+        // An event of its own last write may have come since: a look at it would have been due, and is not any more.
+        let converged = self.reached || *self.engine.condition().borrow() == Condition::Converged;
         let graph = self.engine.graph();
         // Taken before draining: what was still to be done is told as such.
         let before = self.engine.snapshot();

@@ -62,6 +62,24 @@ fn one_after_the_other_joins_and_a_newcomer_waits_for_those_who_were_there() {
     formed(&mut peers, &prefix);
 }
 
+#[test]
+fn who_joined_by_a_verb_goes_on_in_the_next_run() {
+    let scratch = tempfile::tempdir().unwrap();
+    // Prefixes of their own: they do not find each other by what lies beside them.
+    let [first, second] = ["a", "b"].map(|host| Recipe::new(&scratch.path().join(host), host));
+    let founded = first.verb(["cluster", "init", "--listen", "127.0.0.1:0"]);
+    assert_eq!(founded.code, 0, "{founded:?}");
+    let token = founded.out.split_whitespace().find(|word| word.starts_with("mgmt1_")).unwrap().to_owned();
+    let mut peers = Peers::default();
+    peers.start(first.clone());
+    peers.until(PATIENCE, "the founder goes on", |members| members.is_well());
+    let address = first.members().unwrap().members[0].address.clone();
+    let joined = second.verb(["join", "--seeds", &address, &token]);
+    assert_eq!(joined.code, 0, "{joined:?}");
+    peers.start(second);
+    peers.until(PATIENCE, "both are members", |members| members.is_well() && members.hosts() == ["a", "b"]);
+}
+
 /// What may be left of a host that is a member of nothing.
 fn is_bare(home: &Path) -> bool {
     let bare = ["lock", "mesh", "mesh/port", "mesh/reset-secret"];

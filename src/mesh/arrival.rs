@@ -324,6 +324,8 @@ impl Arrival<'_> {
         let listed =
             joined.members.into_iter().map(|at| (at.peer.into(), Listed { host: at.host, addresses: at.addresses }));
         let listed: BTreeMap<PeerId, Listed> = listed.collect();
+        // At once: whoever ends now, or is ended, has to find them again before it was told anything.
+        registrar::remember(&self.setup.place, &listed).map_err(|e| again("use the state directory", e))?;
         let seeds = listed.keys().filter(|other| **other != peer).copied().collect();
         let otherwise = Otherwise::Join { cluster, seeds, patience: PATIENCE };
         let node = Node::come(self.setup.clone(), self.keyring(&papers), listed, otherwise).await;

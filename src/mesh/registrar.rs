@@ -92,6 +92,15 @@ pub fn remembered(place: &Place) -> BTreeMap<PeerId, Listed> {
     }
 }
 
+/// Writes down where the others are, for the next run.
+///
+/// # Errors
+/// What the disk says.
+pub fn remember(place: &Place, peers: &BTreeMap<PeerId, Listed>) -> std::io::Result<()> {
+    let peers = peers.iter().map(|(peer, listed)| (peer.to_string(), listed.clone())).collect();
+    place.save(Part::Addresses, &serde_json::to_string(&OnDisk { v: 1, peers })?)
+}
+
 impl Book {
     /// Of this cluster, with what is known from before.
     #[must_use]
@@ -133,9 +142,7 @@ impl Book {
     }
 
     fn save(&self, place: &Place) {
-        let peers = self.peers().into_iter().map(|(peer, listed)| (peer.to_string(), listed)).collect();
-        let saved = serde_json::to_string(&OnDisk { v: 1, peers }).map_err(std::io::Error::from);
-        if let Err(error) = saved.and_then(|text| place.save(Part::Addresses, &text)) {
+        if let Err(error) = remember(place, &self.peers()) {
             tracing::warn!("cannot remember where the others are: {error}");
         }
     }

@@ -70,10 +70,11 @@ impl Progress {
         wait(Duration::from_secs(300), || self.permille() >= permille).is_some()
     }
 
-    /// Waits until a change is acknowledged from now on; how long that took. Almost: an answer may have been on its way.
+    /// Waits until a change is acknowledged from now on, or there is nothing more to ask; how long that took. Almost: an
+    /// answer may have been on its way.
     pub(crate) fn until_change(&self, most: Duration) -> Option<Duration> {
         let start = Instant::now();
-        wait(most, || *self.last_change.lock().unwrap() > start)
+        wait(most, || *self.last_change.lock().unwrap() > start || !self.goes_on())
     }
 
     /// Asks for no more.

@@ -32,6 +32,12 @@ const RULES: &str = "table bridge lab {
 }
 ";
 
+/// What makes nsenter(1) enter a namespace. Not `ip netns exec`: that copies all mounts, and holds on to the disks of other
+/// tests.
+fn within(namespace: &str) -> String {
+    format!("--net=/var/run/netns/{namespace}")
+}
+
 /// Some hosts, numbered from 1.
 pub(crate) struct Network {
     name: String,
@@ -88,7 +94,7 @@ impl Network {
     }
 
     fn rule(&self, rules: &str) {
-        run("ip", &["netns", "exec", &self.switch(), "nft", "-f", "-"], rules);
+        run("nsenter", &[&within(&self.switch()), "nft", "-f", "-"], rules);
     }
 
     /// The address that a host has from the beginning.
@@ -99,8 +105,7 @@ impl Network {
 
     /// The words that make a program run on a host.
     pub(crate) fn launcher(&self, host: usize) -> Vec<String> {
-        // Not `ip netns exec`: that copies all mounts, and holds on to the disks of other tests.
-        vec!["nsenter".to_owned(), format!("--net=/var/run/netns/{}", self.namespace(host))]
+        vec!["nsenter".to_owned(), within(&self.namespace(host))]
     }
 
     /// Stops what each host of one list sends to each of the other.

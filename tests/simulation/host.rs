@@ -324,6 +324,8 @@ impl Process {
     /// Serves until its part has stopped or is not wanted any more. It is somebody new then.
     async fn serve(&self, replica: Part, shared: Arc<Shared>) {
         let id = replica.id();
+        // From now on it answers: whoever leads may count on it before the world looks around the next time.
+        self.site.lives(self.number, id, self.site.book.trace().now());
         // What it found on its disk is told by the first metrics, which come after the start.
         Hosted::sleep(Duration::from_millis(1)).await;
         let (incarnation, term) = (replica.identity().incarnation.0, Some(replica.standing().term));

@@ -17,13 +17,14 @@ use mgmt_consensus::quic::{Credentials, Endpoint, Errand, Options, Pin, Quic};
 use mgmt_consensus::transport::{CallError, Lane, Reply, Transport};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, ConnectionError, VarInt};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::sync::Mutex;
 
+#[path = "rogues/gullible.rs"]
+mod gullible;
 mod quic_support;
 
+use gullible::Gullible;
 use quic_support::{Authority, CLUSTER, Cuts, Mesh, loopback, name, wire};
 
 /// What this process may have resident after any of it, attackers and attacked together. The largest share by far is
@@ -50,45 +51,6 @@ fn bounded(what: &str, before: f64) {
     let now = memory_mib();
     println!("{what}: {now:.1} MiB resident, {:+.1} MiB", now - before);
     assert!(now < RESIDENT_MIB_MAX, "{what}: {now} MiB resident");
-}
-
-/// Believes everybody.
-#[derive(Debug)]
-struct Gullible;
-
-impl ServerCertVerifier for Gullible {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
 }
 
 /// Somebody who keeps to no rules but those of QUIC.

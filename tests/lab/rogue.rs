@@ -7,9 +7,12 @@ use std::time::Duration;
 use mgmt_consensus::quic::Credentials;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, ConnectionError, VarInt};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use gullible::Gullible;
+
+#[path = "../../consensus/tests/rogues/gullible.rs"]
+mod gullible;
 
 /// How members call theirs.
 pub(crate) const MEMBER: &[u8] = b"mgmt/1";
@@ -17,45 +20,6 @@ pub(crate) const MEMBER: &[u8] = b"mgmt/1";
 pub(crate) const VISITOR: &[u8] = b"mgmt-join/1";
 /// No answer by then is none.
 const ANSWER: Duration = Duration::from_secs(5);
-
-/// Believes everybody.
-#[derive(Debug)]
-struct Gullible;
-
-impl ServerCertVerifier for Gullible {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-}
 
 /// One of them.
 pub(crate) struct Rogue {

@@ -115,6 +115,7 @@ fn resource(cwd: Option<&str>) -> AnyResource {
         sensitive: false,
         managed: &managed,
         trees: &managed,
+        beneath: None,
     };
     (INFO.build)(&mut params, &context).unwrap().resource
 }

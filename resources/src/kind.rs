@@ -84,13 +84,18 @@ pub enum Value {
 }
 
 /// The parameters of one resource. Taking one removes it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Params(BTreeMap<&'static str, Value>);
 
 impl Params {
     /// Sets a parameter.
     pub fn set(&mut self, field: &'static str, value: Value) {
         self.0.insert(field, value);
+    }
+
+    /// All that are given, in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Value)> {
+        self.0.iter().map(|(field, value)| (*field, value))
     }
 
     /// Whether a parameter was given.
@@ -170,6 +175,9 @@ pub struct Context<'a> {
     pub managed: &'a Arc<BTreeSet<PathBuf>>,
     /// Those among them whose members are managed as well, because they are copied from a source.
     pub trees: &'a Arc<BTreeSet<PathBuf>>,
+    /// The resource was named by somebody else, and must stay below this directory, whatever happens to the names on the
+    /// way. Normalised.
+    pub beneath: Option<&'a Path>,
 }
 
 /// A resource, and what others may know of it.

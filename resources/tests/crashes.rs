@@ -148,8 +148,15 @@ fn converge(scenario: &Scenario, root: &Path) {
         protected: Vec::new(),
     });
     let managed = Arc::new(BTreeSet::new());
-    let context =
-        Context { host: &host, name: "x", first_dialect: false, sensitive: false, managed: &managed, trees: &managed };
+    let context = Context {
+        host: &host,
+        name: "x",
+        first_dialect: false,
+        sensitive: false,
+        managed: &managed,
+        trees: &managed,
+        beneath: None,
+    };
     let resource = (file::INFO.build)(&mut params, &context).unwrap().resource;
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         match Arc::clone(&resource).check(Look::because(Cause::First)).await.unwrap() {

@@ -51,6 +51,7 @@ fn exec(directory: &Path, set: &[(&'static str, &str)]) -> AnyResource {
         sensitive: false,
         managed: &managed,
         trees: &managed,
+        beneath: None,
     };
     (INFO.build)(&mut params, &context).unwrap().resource
 }

@@ -353,8 +353,15 @@ fn build(
     problems: &mut Problems,
 ) -> Option<Built> {
     let Declared { id, info, first_dialect, params, meta, .. } = declared;
-    let context =
-        Context { host, name: &id.name, first_dialect: *first_dialect, sensitive: meta.sensitive, managed, trees };
+    let context = Context {
+        host,
+        name: &id.name,
+        first_dialect: *first_dialect,
+        sensitive: meta.sensitive,
+        managed,
+        trees,
+        beneath: None,
+    };
     let (built, found) = match (info.build)(params, &context) {
         Ok(mut built) => {
             let warnings = std::mem::take(&mut built.warnings);

@@ -33,8 +33,15 @@ fn built(name: &str, directory: &Path, set: &[(&'static str, Value)]) -> Result<
     let mut params = Params::default();
     set.iter().for_each(|(field, value)| params.set(field, value.clone()));
     let (host, managed) = (test_host(directory), Arc::new(BTreeSet::new()));
-    let context =
-        Context { host: &host, name, first_dialect: false, sensitive: false, managed: &managed, trees: &managed };
+    let context = Context {
+        host: &host,
+        name,
+        first_dialect: false,
+        sensitive: false,
+        managed: &managed,
+        trees: &managed,
+        beneath: None,
+    };
     build::build(&mut params, &context)
         .map_err(|problems| problems.into_iter().map(|p| format!("{}: {}", p.field, p.message)).collect())
 }

@@ -108,6 +108,7 @@ impl Bench {
             sensitive: false,
             managed: &managed,
             trees: &trees,
+            beneath: None,
         };
         (INFO.build)(&mut params, &context)
     }

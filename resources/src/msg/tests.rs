@@ -21,6 +21,7 @@ fn built(set: &[(&'static str, Value)]) -> Result<Built, Vec<String>> {
         sensitive: false,
         managed: &managed,
         trees: &managed,
+        beneath: None,
     };
     build(&mut params, &context).map_err(|problems| {
         problems.into_iter().map(|problem| format!("{}: {}", problem.field, problem.message)).collect()

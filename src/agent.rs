@@ -239,6 +239,9 @@ impl Agent {
             started: Clock::wall(),
             graph_error: Mutex::new(None),
         });
+        if let Some(mesh) = &mesh {
+            mesh.inquiries().attend(Arc::<Shared>::downgrade(&shared));
+        }
         let since = (0, 0, clock.now());
         Ok(Self {
             settings,

@@ -7,6 +7,7 @@
 mod cluster;
 mod keys;
 mod members;
+mod peers;
 mod refusals;
 mod status;
 mod tokens;
@@ -54,6 +55,24 @@ impl Desk {
     #[must_use]
     pub fn status(&self) -> Value {
         self.mesh.as_ref().map_or(Value::Null, status)
+    }
+
+    /// How every peer is, by asking all of them; nobody without a mesh.
+    pub async fn peers(&self) -> Value {
+        match &self.mesh {
+            Some(mesh) => peers::peers(mesh).await,
+            None => json!([]),
+        }
+    }
+
+    /// What this host is in the mesh: its role, or nothing; whether it leads; and the revision that it has.
+    #[must_use]
+    pub fn place(&self) -> (&'static str, bool, u64) {
+        let Some(mesh) = &self.mesh else { return ("", false, 0) };
+        let revision = mesh.shared().revision().0;
+        mesh.node().map_or(("", false, revision), |node| {
+            (if node.votes() { "master" } else { "learner" }, node.replica.leads().is_some(), revision)
+        })
     }
 
     /// Answers a question.

@@ -99,6 +99,7 @@ impl Bench {
             memory: Default::default(),
             noop: false,
             protected: self.protected.clone(),
+            lent: Default::default(),
         });
         let (managed, trees) = (Arc::new(self.managed.clone()), Arc::new(self.trees.clone()));
         let context = Context {

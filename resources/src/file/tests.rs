@@ -92,6 +92,10 @@ impl Bench {
                 },
             );
         }
+        self.build(params)
+    }
+
+    fn build(&self, mut params: Params) -> Result<Built, Vec<Problem>> {
         let host = Arc::new(Host {
             watches: crate::watches::Watches::shared(),
             accounts: crate::accounts::Accounts::new(),

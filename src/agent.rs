@@ -15,7 +15,7 @@ use mgmt_engine::resource::Urgency;
 use mgmt_engine::runner::{Condition, Config, Engine, Ledger as _, Snapshot};
 use mgmt_engine::schedule::Options as EngineOptions;
 use mgmt_engine::{Clock, Graph};
-use mgmt_resources::{Host, KINDS};
+use mgmt_resources::Host;
 use tokio::runtime::Runtime;
 
 use answers::Shared;
@@ -26,7 +26,9 @@ use crate::cli::{Exit, Failure};
 use crate::control::Socket;
 use crate::diagnostic::Severity;
 use crate::events::Events;
+use crate::kinds::KINDS;
 use crate::ledger::Owed;
+use crate::mesh::link::Link;
 use crate::mesh::{self, Mesh, Over};
 use crate::observer::{Listener, Tally, Teller};
 use crate::progress::{self, Progress};
@@ -228,6 +230,7 @@ impl Agent {
             None
         };
         let mesh = settings.mesh.take().map(Mesh::start).transpose().map_err(|e| cannot("start threads", e))?;
+        Link::of(&host).set(mesh.as_ref());
         let shared = Arc::new(Shared {
             mesh: mesh::answers::Desk::new(mesh.clone()),
             engine: Arc::clone(&engine),

@@ -15,6 +15,7 @@ pub mod inquiry;
 pub mod joining;
 pub mod keyring;
 pub mod levels;
+pub mod link;
 pub mod messages;
 pub mod node;
 pub mod once;
@@ -200,6 +201,12 @@ impl Mesh {
         // The sender lives as long as this.
         drop(stage.changed().await);
         stage.borrow().clone()
+    }
+
+    /// How it stands, and every change of that.
+    #[must_use]
+    pub fn stages(&self) -> watch::Receiver<Stage> {
+        self.0.stage.subscribe()
     }
 
     /// Waits until the mesh is a reason for this run to end, and says so. Cancel safe.

@@ -71,6 +71,8 @@ pub enum Shape {
 pub enum Value {
     /// Of [`Shape::Text`], [`Shape::Path`] and [`Shape::Choice`].
     Text(String),
+    /// Of [`Shape::Text`] where a resource did not come from a graph file: contents that may be no text.
+    Bytes(Vec<u8>),
     /// Of [`Shape::Bool`].
     Bool(bool),
     /// Of [`Shape::Count`].
@@ -107,6 +109,15 @@ impl Params {
     pub fn text(&mut self, field: &str) -> Option<String> {
         match self.0.remove(field)? {
             Value::Text(text) => Some(text),
+            other => unreachable!("the table gives {field} another shape: {other:?}"),
+        }
+    }
+
+    /// Takes a text or bytes, as bytes.
+    pub fn bytes(&mut self, field: &str) -> Option<Vec<u8>> {
+        match self.0.remove(field)? {
+            Value::Text(text) => Some(text.into_bytes()),
+            Value::Bytes(bytes) => Some(bytes),
             other => unreachable!("the table gives {field} another shape: {other:?}"),
         }
     }
@@ -204,6 +215,8 @@ pub struct Facets {
     pub provides: Vec<Anchor>,
     /// What it wants to come before it, where something provides it.
     pub wants: Vec<Anchor>,
+    /// It is about what hosts share: a graph with such a resource needs a part in a mesh.
+    pub shared: bool,
 }
 
 /// Something that one resource provides and another wants.

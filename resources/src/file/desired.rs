@@ -68,7 +68,7 @@ pub(super) enum Contents {
 /// Parameters as taken, before they are weighed against each other.
 struct Taken {
     path: String,
-    content: Option<String>,
+    content: Option<Vec<u8>>,
     source: Option<String>,
     fragments: Vec<String>,
     state: Option<String>,
@@ -81,7 +81,7 @@ pub(super) fn desired(params: &mut Params, context: &Context<'_>) -> Result<(Des
     let path = path(params, context, &mut problems);
     let taken = Taken {
         path,
-        content: params.text("content"),
+        content: params.bytes("content"),
         source: params.filled("source"),
         fragments: params.texts("fragments"),
         state: params.filled("state"),
@@ -193,7 +193,7 @@ fn want(taken: &Taken, recurse: bool, problems: &mut Vec<Problem>, warnings: &mu
         return Want::Directory(directory_source(taken, recurse, warnings));
     }
     Want::File(match (&taken.content, &taken.source) {
-        (Some(content), _) => Contents::Given(content.as_bytes().into()),
+        (Some(content), _) => Contents::Given(content.as_slice().into()),
         (None, Some(source)) => {
             if source.ends_with('/') {
                 problems.push(Problem::new("source", "is a directory, but path is a file: end path with a slash, too"));
@@ -295,6 +295,7 @@ impl Desired {
             fills: (self.recurse && matches!(self.want, Want::Directory(Some(_)))).then(|| self.path.clone()),
             provides: vec![Anchor::Path(self.path.clone())],
             wants,
+            shared: false,
         }
     }
 }

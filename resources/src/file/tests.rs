@@ -92,6 +92,10 @@ impl Bench {
                 },
             );
         }
+        self.build(params)
+    }
+
+    fn build(&self, mut params: Params) -> Result<Built, Vec<Problem>> {
         let host = Arc::new(Host {
             watches: crate::watches::Watches::shared(),
             accounts: crate::accounts::Accounts::new(),
@@ -99,6 +103,7 @@ impl Bench {
             memory: Default::default(),
             noop: false,
             protected: self.protected.clone(),
+            lent: Default::default(),
         });
         let (managed, trees) = (Arc::new(self.managed.clone()), Arc::new(self.trees.clone()));
         let context = Context {

@@ -290,3 +290,17 @@ fn a_source_that_becomes_a_pipe_is_not_waited_for() {
     let said = wait.recv_timeout(std::time::Duration::from_secs(5)).expect("an answer, and not a wait for a writer");
     assert!(said.unwrap_err().ends_with("it is not a regular file"));
 }
+
+#[test]
+fn contents_need_not_be_text() {
+    let bench = Bench::new();
+    let mut params = Params::default();
+    params.set("path", Value::Text(bench.text("a")));
+    params.set("state", Value::Text("exists".to_owned()));
+    params.set("content", Value::Bytes(vec![0, 0xff, b'\n', 0x80]));
+    let resource = bench.build(params).unwrap().resource;
+    let Ok(Check::Drifted(fix)) = check(&resource, &Look::because(Cause::First)) else { panic!("nothing stands") };
+    runtime().block_on(fix.apply(Work::because(Cause::First))).unwrap();
+    assert_eq!(fs::read(bench.path("a")).unwrap(), [0, 0xff, b'\n', 0x80]);
+    assert_eq!(said(check(&resource, &Look::because(Cause::Drift))), "converged");
+}

@@ -23,6 +23,7 @@ use tokio::net::UnixStream;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
+use super::inquiry::Respondent;
 use super::node::{Node, Replica};
 use super::{Mesh, Stage, pipe};
 use crate::cli::{Exit, Failure};
@@ -49,6 +50,13 @@ impl Desk {
     #[must_use]
     pub fn new(mesh: Option<Mesh>) -> Self {
         Self { mesh, pipes: Mutex::default() }
+    }
+
+    /// From now on this one answers what other hosts ask.
+    pub fn attend(&self, respondent: Weak<dyn Respondent>) {
+        if let Some(mesh) = &self.mesh {
+            mesh.inquiries().attend(respondent);
+        }
     }
 
     /// How the mesh stands, seen from here; null without one.

@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 
 use super::inquiry::Respondent;
 use super::node::{Node, Replica};
+use super::surroundings::QUORUM_MS;
 use super::{Mesh, Stage, pipe};
 use crate::cli::{Exit, Failure};
 use crate::control::Conversation;
@@ -73,13 +74,15 @@ impl Desk {
         }
     }
 
-    /// What this host is in the mesh: its role, or nothing; whether it leads; and the revision that it has.
+    /// What this host is in the mesh: its role, or nothing; whether it leads, and is followed; and the revision it has.
     #[must_use]
     pub fn place(&self) -> (&'static str, bool, u64) {
         let Some(mesh) = &self.mesh else { return ("", false, 0) };
         let revision = mesh.shared().revision().0;
         mesh.node().map_or(("", false, revision), |node| {
-            (if node.votes() { "master" } else { "learner" }, node.replica.leads().is_some(), revision)
+            let is_heard = status::age_ms(&node).is_some_and(|ms| ms <= QUORUM_MS);
+            let leads = node.replica.leads().is_some() && is_heard;
+            (if node.votes() { "master" } else { "learner" }, leads, revision)
         })
     }
 

@@ -23,6 +23,7 @@ use tokio::net::UnixStream;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
+use super::following::Stream;
 use super::inquiry::Respondent;
 use super::node::{Node, Replica};
 use super::surroundings::QUORUM_MS;
@@ -30,6 +31,7 @@ use super::{Mesh, Stage, pipe};
 use crate::cli::{Exit, Failure};
 use crate::control::Conversation;
 use crate::control::mesh::Ask;
+use crate::events::Events;
 
 pub use status::status;
 pub(crate) use tokens::create as create_token;
@@ -58,6 +60,12 @@ impl Desk {
         if let Some(mesh) = &self.mesh {
             mesh.inquiries().attend(respondent);
         }
+    }
+
+    /// What happens on all hosts; `None` without a mesh.
+    #[must_use]
+    pub fn follow(&self, events: &Arc<Events>, last: usize, follow: bool) -> Option<Stream> {
+        self.mesh.as_ref().map(|mesh| Stream::open(mesh, events, last, follow))
     }
 
     /// How the mesh stands, seen from here; null without one.

@@ -7,7 +7,7 @@
 mod cluster;
 mod keys;
 mod members;
-mod refusals;
+pub(crate) mod refusals;
 mod status;
 mod tokens;
 

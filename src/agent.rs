@@ -5,6 +5,7 @@
 
 mod answers;
 mod edits;
+mod stock;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use tokio::runtime::Runtime;
 
 use answers::Shared;
 use edits::Edits;
+use stock::merged;
 
 use crate::assemble::{self, Assembled};
 use crate::cli::{Exit, Failure};
@@ -242,6 +244,7 @@ impl Agent {
             started: Clock::wall(),
             graph_error: Mutex::new(None),
         });
+        shared.mesh.attend(Arc::<Shared>::downgrade(&shared));
         let since = (0, 0, clock.now());
         Ok(Self {
             settings,
@@ -466,21 +469,6 @@ impl Agent {
             mgmt_resources::exec::reaper::kill_all();
         }
     }
-}
-
-/// What was pending before the drain is no longer visible after it; what ran then has ended since. Once all was quiet,
-/// whatever is due again is the echo of our last repair, which is no longer waited for.
-fn merged(before: Snapshot, after: Snapshot, converged: bool) -> Snapshot {
-    use mgmt_engine::report::Standing;
-    let stands = before.stands.into_iter().zip(after.stands).map(|(before, mut after)| match after.standing {
-        _ if before.standing == Standing::Retrying => before,
-        Standing::Busy | Standing::Waiting if converged => {
-            after.standing = if after.changes > 0 { Standing::Changed } else { Standing::Clean };
-            after
-        }
-        _ => after,
-    });
-    Snapshot { stands: stands.collect(), quiet_since: after.quiet_since, converged: after.converged, now: after.now }
 }
 
 /// Waits until the mesh is a reason to end; for ever, if it never is.

@@ -7,6 +7,7 @@ pub mod answers;
 mod arrival;
 pub mod backup;
 pub mod bootstrap;
+pub mod calm;
 pub mod doctor;
 pub mod door;
 pub mod following;

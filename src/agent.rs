@@ -5,6 +5,7 @@
 
 mod answers;
 mod edits;
+mod stock;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,18 +16,21 @@ use mgmt_engine::resource::Urgency;
 use mgmt_engine::runner::{Condition, Config, Engine, Ledger as _, Snapshot};
 use mgmt_engine::schedule::Options as EngineOptions;
 use mgmt_engine::{Clock, Graph};
-use mgmt_resources::{Host, KINDS};
+use mgmt_resources::Host;
 use tokio::runtime::Runtime;
 
 use answers::Shared;
 use edits::Edits;
+use stock::merged;
 
 use crate::assemble::{self, Assembled};
 use crate::cli::{Exit, Failure};
 use crate::control::Socket;
 use crate::diagnostic::Severity;
 use crate::events::Events;
+use crate::kinds::KINDS;
 use crate::ledger::Owed;
+use crate::mesh::link::Link;
 use crate::mesh::{self, Mesh, Over};
 use crate::observer::{Listener, Tally, Teller};
 use crate::progress::{self, Progress};
@@ -228,6 +232,7 @@ impl Agent {
             None
         };
         let mesh = settings.mesh.take().map(Mesh::start).transpose().map_err(|e| cannot("start threads", e))?;
+        Link::of(&host).set(mesh.as_ref());
         let shared = Arc::new(Shared {
             mesh: mesh::answers::Desk::new(mesh.clone()),
             engine: Arc::clone(&engine),
@@ -239,6 +244,7 @@ impl Agent {
             started: Clock::wall(),
             graph_error: Mutex::new(None),
         });
+        shared.mesh.attend(Arc::<Shared>::downgrade(&shared));
         let since = (0, 0, clock.now());
         Ok(Self {
             settings,
@@ -463,21 +469,6 @@ impl Agent {
             mgmt_resources::exec::reaper::kill_all();
         }
     }
-}
-
-/// What was pending before the drain is no longer visible after it; what ran then has ended since. Once all was quiet,
-/// whatever is due again is the echo of our last repair, which is no longer waited for.
-fn merged(before: Snapshot, after: Snapshot, converged: bool) -> Snapshot {
-    use mgmt_engine::report::Standing;
-    let stands = before.stands.into_iter().zip(after.stands).map(|(before, mut after)| match after.standing {
-        _ if before.standing == Standing::Retrying => before,
-        Standing::Busy | Standing::Waiting if converged => {
-            after.standing = if after.changes > 0 { Standing::Changed } else { Standing::Clean };
-            after
-        }
-        _ => after,
-    });
-    Snapshot { stands: stands.collect(), quiet_since: after.quiet_since, converged: after.converged, now: after.now }
 }
 
 /// Waits until the mesh is a reason to end; for ever, if it never is.

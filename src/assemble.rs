@@ -16,7 +16,8 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mgmt_engine::graph::Graph;
+use mgmt_engine::graph::{Graph, Vertex};
+use mgmt_engine::meta::Semaphore;
 use mgmt_resources::{Host, KindInfo};
 
 use crate::diagnostic::{Place, Problem, Problems, nearest};
@@ -71,6 +72,8 @@ pub struct Assembled {
     pub places: Vec<Place>,
     /// How many resources are meant for other hosts only.
     pub elsewhere: usize,
+    /// A vertex needs what hosts share: such a graph needs a part in a mesh.
+    pub shared: bool,
 }
 
 impl Assembled {
@@ -78,7 +81,7 @@ impl Assembled {
     pub fn failed(options: &Options, problem: Problem) -> Self {
         let mut problems = Problems::of(&options.file);
         problems.push(problem);
-        Self { graph: None, problems, places: Vec::new(), elsewhere: 0 }
+        Self { graph: None, problems, places: Vec::new(), elsewhere: 0, shared: false }
     }
 }
 
@@ -120,11 +123,14 @@ pub fn assemble(document: &Document, options: &Options, kinds: &[&'static KindIn
         Err(cycle) => edges.report(&cycle, &mut problems),
     }
     problems.sort();
+    let of_mesh = |vertex: &Vertex| vertex.meta.sema.iter().any(Semaphore::is_of_mesh);
+    let shared = built.facets.iter().any(|facets| facets.shared) || graph.vertices().iter().any(of_mesh);
     Assembled {
         graph: (problems.errors() == 0).then_some(graph),
         problems,
         places: built.places,
         elsewhere: built.elsewhere,
+        shared,
     }
 }
 

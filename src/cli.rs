@@ -32,9 +32,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use clap::error::ErrorKind;
 use mgmt_engine::Clock;
-use mgmt_resources::KINDS;
 use mgmt_store::record::Versions;
 
+use crate::kinds::KINDS;
 use crate::logging::{self, Loudness};
 use crate::mesh::levels::VERSIONS;
 use crate::progress::Progress;

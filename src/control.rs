@@ -53,6 +53,9 @@ pub enum Question {
     Status {
         /// Every resource, not only those that are not as wanted.
         all: bool,
+        /// Nothing that other hosts would have to be asked for.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        local: bool,
     },
     /// What happened.
     Events {
@@ -92,7 +95,7 @@ pub enum Line {
 /// What an agent can be asked for.
 pub trait Answers: Send + Sync + 'static {
     /// The status, as one JSON value.
-    fn status(&self, all: bool) -> serde_json::Value;
+    fn status(&self, all: bool, local: bool) -> impl Future<Output = serde_json::Value> + Send;
     /// Events.
     fn events(&self) -> &crate::events::Events;
     /// Answers what is asked of the mesh.
@@ -224,7 +227,7 @@ async fn answer(stream: UnixStream, answers: &impl Answers, places: &Places) -> 
         places.questions.acquire().await.map_err(io::Error::other)?
     };
     match question {
-        Question::Status { all } => send(&mut talk.write, &answers.status(all)).await,
+        Question::Status { all, local } => send(&mut talk.write, &answers.status(all, local).await).await,
         Question::Events { last, follow } => tell_events(&mut talk, answers.events(), last, follow).await,
         Question::Mesh { question } => answers.mesh(question, talk).await,
     }

@@ -10,6 +10,7 @@ pub mod diagnostic;
 pub mod document;
 pub mod events;
 pub mod facts;
+pub mod kinds;
 pub mod ledger;
 pub mod logging;
 pub mod mesh;

@@ -11,9 +11,11 @@ pub mod doctor;
 pub mod door;
 pub mod handover;
 pub mod house;
+pub mod inquiry;
 pub mod joining;
 pub mod keyring;
 pub mod levels;
+pub mod link;
 pub mod messages;
 pub mod node;
 pub mod once;
@@ -26,6 +28,7 @@ pub mod registrar;
 pub mod rendezvous;
 pub mod renewal;
 pub mod seeds;
+pub mod standing;
 pub mod start;
 pub mod surroundings;
 
@@ -49,6 +52,7 @@ use tokio::task::JoinHandle;
 
 use arrival::{Arrived, arrive};
 use house::House;
+use inquiry::Inquiries;
 use node::{Ended, Node, Setup};
 use place::Place;
 use rendezvous::{Local, Scene};
@@ -134,6 +138,7 @@ struct Inner {
     stage: watch::Sender<Stage>,
     node: Mutex<Option<Arc<Node>>>,
     shared: Arc<Shared>,
+    inquiries: Arc<Inquiries>,
     stop: watch::Sender<bool>,
     /// Where it runs.
     runtime: tokio::runtime::Handle,
@@ -167,11 +172,13 @@ impl Mesh {
             .thread_name("mesh")
             .enable_all()
             .build()?;
+        let shared = Arc::<Shared>::default();
         let mesh = Self(Arc::new(Inner {
+            inquiries: Arc::new(Inquiries::new(settings.clock, shared.clone())),
             settings,
             stage: watch::Sender::new(Stage::Coming("starting".to_owned())),
             node: Mutex::new(None),
-            shared: Arc::default(),
+            shared,
             stop: watch::Sender::new(false),
             runtime: runtime.handle().clone(),
             let_in: AtomicBool::new(false),
@@ -194,6 +201,12 @@ impl Mesh {
         // The sender lives as long as this.
         drop(stage.changed().await);
         stage.borrow().clone()
+    }
+
+    /// How it stands, and every change of that.
+    #[must_use]
+    pub fn stages(&self) -> watch::Receiver<Stage> {
+        self.0.stage.subscribe()
     }
 
     /// Waits until the mesh is a reason for this run to end, and says so. Cancel safe.
@@ -225,6 +238,12 @@ impl Mesh {
     #[must_use]
     pub fn shared(&self) -> &Arc<Shared> {
         &self.0.shared
+    }
+
+    /// What others ask of this host.
+    #[must_use]
+    pub fn inquiries(&self) -> &Arc<Inquiries> {
+        &self.0.inquiries
     }
 
     /// Where it runs: what asks for much of it is served there.
@@ -423,8 +442,8 @@ impl Mesh {
     fn setup(&self, place: Place, endpoint: Endpoint) -> Setup {
         let Settings { state, host, clock, zone, transient, flags, versions, .. } = self.settings().clone();
         let founders = flags.founders();
-        let shared = self.0.shared.clone();
-        Setup { state, place, host, clock, endpoint, founders, zone, transient, shared, versions }
+        let (shared, inquiries) = (self.0.shared.clone(), self.0.inquiries.clone());
+        Setup { state, place, host, clock, endpoint, founders, zone, transient, shared, versions, inquiries }
     }
 }
 

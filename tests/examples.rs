@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use mgmt::assemble::{self, Options};
+use mgmt::kinds::KINDS;
+use mgmt_resources::Host;
 use mgmt_resources::watches::Watches;
-use mgmt_resources::{Host, KINDS};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -27,6 +28,7 @@ fn host() -> Arc<Host> {
         memory: Default::default(),
         noop: false,
         protected: Vec::new(),
+        lent: Default::default(),
     })
 }
 

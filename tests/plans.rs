@@ -22,16 +22,17 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use mgmt::assemble::{self, Options};
+use mgmt::kinds::KINDS;
 use mgmt::plan::{Answer, plan};
 use mgmt_engine::report::{Report, Stand, Standing, What};
 use mgmt_engine::runner::{Condition, Config, Engine, Ledger, Observer};
 use mgmt_engine::schedule::Options as EngineOptions;
 use mgmt_engine::{Clock, Graph, Id};
+use mgmt_resources::Host;
 use mgmt_resources::accounts::Accounts;
 use mgmt_resources::memory::Memory;
 use mgmt_resources::syncs::Syncs;
 use mgmt_resources::watches::Watches;
-use mgmt_resources::{Host, KINDS};
 
 use chance::Chance;
 use generate::Pair;
@@ -183,6 +184,7 @@ fn assembled(pair: &Pair, root: &Path) -> Option<Graph> {
         memory: Memory::at(root.join("memory")),
         noop: false,
         protected: Vec::new(),
+        lent: Default::default(),
     });
     let options = Options { file: "random".into(), directory: root.into(), hostname: "h".into(), ..Options::default() };
     let assembled = assemble::assemble_bytes(pair.graph.to_string().as_bytes(), &options, KINDS, &host);

@@ -62,3 +62,13 @@ pub struct Semaphore {
     /// How many may hold it at once.
     pub count: NonZeroU32,
 }
+
+/// What the names of semaphores begin with that all hosts of a mesh share.
+const OF_MESH: &str = "cluster/";
+
+impl Semaphore {
+    /// Whether all hosts of a mesh share it.
+    pub fn is_of_mesh(&self) -> bool {
+        self.id.starts_with(OF_MESH)
+    }
+}

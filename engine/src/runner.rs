@@ -237,6 +237,12 @@ impl Engine {
         }
     }
 
+    /// Since when all is quiet, and whether that is long enough: what [`Engine::snapshot`] says of it, at no cost.
+    pub fn quiet(&self) -> (Option<Moment>, bool) {
+        let core = self.shared.lock();
+        (core.schedule.quiet_since(), core.schedule.is_converged())
+    }
+
     /// The present graph.
     pub fn graph(&self) -> Graph {
         self.shared.lock().graph.clone()

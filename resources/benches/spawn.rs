@@ -100,6 +100,7 @@ fn resource(cwd: Option<&str>) -> AnyResource {
         memory: Memory::at(PathBuf::from("/nonexistent")),
         noop: false,
         protected: Vec::new(),
+        lent: Default::default(),
     });
     let mut params = Params::default();
     params.set("cmd", Value::Text("true".to_owned()));

@@ -318,5 +318,6 @@ pub(crate) fn test_host(directory: &Path) -> Arc<crate::Host> {
         memory: crate::memory::Memory::at(directory.join("memory")),
         noop: false,
         protected: Vec::new(),
+        lent: Default::default(),
     })
 }

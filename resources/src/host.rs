@@ -1,6 +1,9 @@
 //! What a resource is given of this machine: shared watches, accounts, grouped syncs, a small memory, and the paths
-//! that nothing may ever remove. One per process.
+//! that nothing may ever remove. One per process. Kinds that are built elsewhere find here what they need besides, of
+//! which this crate knows nothing.
 
+use std::any::{Any, TypeId};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +27,27 @@ pub struct Host {
     pub noop: bool,
     /// The state directory, the graph file: never removed, purged or replaced, nor is anything above them.
     pub protected: Vec<PathBuf>,
+    /// What kinds outside of this crate need.
+    pub lent: Lent,
+}
+
+/// What whoever makes the host lends to kinds that this crate does not know: one value of each type.
+#[derive(Default)]
+pub struct Lent(BTreeMap<TypeId, Box<dyn Any + Send + Sync>>);
+
+impl Lent {
+    /// This as well. A second one of a type takes the place of the first.
+    #[must_use]
+    pub fn with<T: Any + Send + Sync>(mut self, value: T) -> Self {
+        self.0.insert(TypeId::of::<T>(), Box::new(value));
+        self
+    }
+
+    /// The one of this type, if it was lent.
+    #[must_use]
+    pub fn get<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.0.get(&TypeId::of::<T>())?.downcast_ref()
+    }
 }
 
 impl fmt::Debug for Host {
@@ -48,5 +72,18 @@ impl std::ops::Deref for HostRef {
     type Target = Host;
     fn deref(&self) -> &Host {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_of_each_type_is_lent() {
+        let lent = Lent::default().with(7_u8).with("seven").with(8_u8);
+        assert_eq!(lent.get::<u8>(), Some(&8));
+        assert_eq!(lent.get::<&str>(), Some(&"seven"));
+        assert_eq!(lent.get::<u16>(), None);
     }
 }

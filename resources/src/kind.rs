@@ -215,6 +215,8 @@ pub struct Facets {
     pub provides: Vec<Anchor>,
     /// What it wants to come before it, where something provides it.
     pub wants: Vec<Anchor>,
+    /// It is about what hosts share: a graph with such a resource needs a part in a mesh.
+    pub shared: bool,
 }
 
 /// Something that one resource provides and another wants.

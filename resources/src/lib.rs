@@ -15,7 +15,7 @@ pub mod syncs;
 pub mod timer;
 pub mod watches;
 
-pub use host::{Host, HostRef};
+pub use host::{Host, HostRef, Lent};
 pub use kind::KindInfo;
 
 /// All kinds, in the order `explain` lists them.

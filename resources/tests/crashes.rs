@@ -146,6 +146,7 @@ fn converge(scenario: &Scenario, root: &Path) {
         memory: Default::default(),
         noop: false,
         protected: Vec::new(),
+        lent: Default::default(),
     });
     let managed = Arc::new(BTreeSet::new());
     let context = Context {

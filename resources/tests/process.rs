@@ -39,6 +39,7 @@ fn exec(directory: &Path, set: &[(&'static str, &str)]) -> AnyResource {
         memory: Memory::at(directory.join("memory")),
         noop: false,
         protected: Vec::new(),
+        lent: Default::default(),
     });
     let mut params = Params::default();
     set.iter().for_each(|(field, value)| params.set(field, Value::Text((*value).to_owned())));

@@ -1,18 +1,25 @@
 //! What a running agent answers on its control socket.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use mgmt_engine::Clock;
-use mgmt_engine::report::Standing;
-use mgmt_engine::runner::Engine;
+use mgmt_engine::report::{Stand, Standing};
+use mgmt_engine::runner::{Engine, Snapshot};
 use mgmt_resources::Host;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::control::mesh::Ask;
 use crate::control::{Answers, Conversation};
 use crate::events::{Events, rfc3339};
+use crate::mesh::inquiry::{Quiet, Respondent};
+use crate::mesh::messages::inquiry::{HostStatus, Trouble};
+use crate::mesh::messages::printable;
 use crate::observer::Tally;
+
+/// Resources that are not as wanted, of which other hosts are told.
+const TROUBLES_MAX: usize = 10;
 
 /// What the socket answers from.
 pub(super) struct Shared {
@@ -28,17 +35,28 @@ pub(super) struct Shared {
 }
 
 impl Answers for Shared {
-    fn status(&self, all: bool) -> serde_json::Value {
+    async fn status(&self, all: bool, local: bool) -> Value {
+        let mut status = self.own(all);
+        if !local {
+            status["peers"] = self.mesh.peers().await;
+        }
+        status
+    }
+
+    fn events(&self) -> &Events {
+        &self.events
+    }
+
+    async fn mesh(&self, asked: Ask, talk: Conversation) -> std::io::Result<()> {
+        self.mesh.answer(asked, talk).await
+    }
+}
+
+impl Shared {
+    /// How this host is, in full.
+    fn own(&self, all: bool) -> Value {
         let snapshot = self.engine.snapshot();
         let (graph, vertices, edges) = self.engine.shape();
-        let ago = |at: mgmt_engine::Moment| rfc3339(Clock::wall() - snapshot.now.since(at));
-        let mut counts = serde_json::Map::new();
-        for standing in Standing::ALL {
-            let count = snapshot.stands.iter().filter(|s| s.standing == standing).count();
-            if count > 0 {
-                counts.insert(standing.word().to_owned(), json!(count));
-            }
-        }
         let quiet = |s: Standing| matches!(s, Standing::Clean | Standing::Changed);
         let resources: Vec<_> = snapshot
             .stands
@@ -71,10 +89,10 @@ impl Answers for Shared {
             },
             "mesh": self.mesh.status(),
             "converged": snapshot.converged,
-            "quiet_since": snapshot.quiet_since.map(ago),
+            "quiet_since": snapshot.quiet_since.map(|at| ago(&snapshot, at)),
             "changes": self.tally.changes(),
             "failures": self.tally.failures(),
-            "counts": counts,
+            "counts": counts(&snapshot),
             "resources": resources,
             "watches": {
                 "watches": watches.watches,
@@ -84,12 +102,64 @@ impl Answers for Shared {
             },
         })
     }
+}
 
-    fn events(&self) -> &Events {
+impl Respondent for Shared {
+    fn status(&self) -> HostStatus {
+        let snapshot = self.engine.snapshot();
+        let (graph, vertices, edges) = self.engine.shape();
+        let since = snapshot.quiet_since.filter(|_| snapshot.converged);
+        let is_trouble = |stand: &&Stand| matches!(stand.standing, Standing::Failed | Standing::Contested);
+        let mut troubles: Vec<_> = snapshot.stands.iter().filter(is_trouble).collect();
+        troubles.sort_by_key(|stand| &stand.id);
+        let more_troubles = troubles.len().saturating_sub(TROUBLES_MAX) as u64;
+        let trouble = |stand: &&Stand| Trouble {
+            resource: printable(&stand.id.to_string()),
+            standing: stand.standing.word().to_owned(),
+            fault: stand.fault.as_deref().map(printable),
+        };
+        let (role, leads, revision) = self.mesh.place();
+        HostStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: rfc3339(self.started),
+            role: role.to_owned(),
+            leads,
+            revision,
+            settled: revision,
+            graph: printable(&graph),
+            vertices: vertices as u64,
+            edges: edges as u64,
+            graph_error: self.graph_error.lock().unwrap_or_else(PoisonError::into_inner).as_deref().map(printable),
+            converged: snapshot.converged,
+            converged_since: since.map(|at| ago(&snapshot, at)),
+            changes: self.tally.changes(),
+            failures: self.tally.failures(),
+            counts: counts(&snapshot),
+            troubles: troubles.iter().take(TROUBLES_MAX).map(trouble).collect(),
+            more_troubles,
+        }
+    }
+
+    fn quiet(&self) -> Quiet {
+        let (since, converged) = self.engine.quiet();
+        let for_ms = since.map(|since| self.engine.clock().now().since(since).as_millis());
+        Quiet { converged, for_ms: for_ms.and_then(|ms| u64::try_from(ms).ok()) }
+    }
+
+    fn events(&self) -> &Arc<Events> {
         &self.events
     }
+}
 
-    async fn mesh(&self, asked: Ask, talk: Conversation) -> std::io::Result<()> {
-        self.mesh.answer(asked, talk).await
-    }
+/// A moment, as people read it.
+fn ago(snapshot: &Snapshot, at: mgmt_engine::Moment) -> String {
+    rfc3339(Clock::wall() - snapshot.now.since(at))
+}
+
+/// How many resources stand how; nobody stands as is not named.
+fn counts(snapshot: &Snapshot) -> BTreeMap<String, u64> {
+    snapshot.stands.iter().fold(BTreeMap::new(), |mut counts, stand| {
+        *counts.entry(stand.standing.word().to_owned()).or_default() += 1;
+        counts
+    })
 }

@@ -51,11 +51,12 @@ fn semaphore(text: &str, place: Place) -> Result<Semaphore, Misfit> {
             }
         },
     };
-    if id.starts_with("cluster/") {
+    let semaphore = Semaphore { id: id.to_owned(), count };
+    if semaphore.is_of_mesh() {
         let message = format!("a semaphore of the whole cluster, '{}', is not built yet", Printable(id));
         return Err(Misfit::new(place, message));
     }
-    Ok(Semaphore { id: id.to_owned(), count })
+    Ok(semaphore)
 }
 
 /// What every vertex has before its `meta` is read.

@@ -408,6 +408,9 @@ pub struct Status {
     /// List every resource, not only those that are not as wanted
     #[arg(long)]
     pub all: bool,
+    /// Only this host: ask no other one
+    #[arg(long)]
+    pub local: bool,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

@@ -49,7 +49,7 @@ pub fn run(args: &args::Doctor, out: &mut dyn Write) -> Result<Exit, Failure> {
 fn status(args: &args::Doctor) -> Result<Value, String> {
     let mut status = Value::Null;
     let asked = find(&args.place).and_then(|client| {
-        client.ask(&Question::Status { all: false }, |answer: Value| {
+        client.ask(&Question::Status { all: false, local: true }, |answer: Value| {
             status = answer;
             Ok(false)
         })

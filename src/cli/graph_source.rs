@@ -3,16 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mgmt_resources::Host;
 use mgmt_resources::accounts::Accounts;
 use mgmt_resources::memory::Memory;
 use mgmt_resources::syncs::Syncs;
 use mgmt_resources::watches::Watches;
+use mgmt_resources::{Host, Lent};
 
 use super::args;
 use super::{Exit, Failure};
 use crate::agent::Source;
 use crate::assemble::Options;
+use crate::mesh::link::Link;
 use crate::state::{Home, State};
 
 impl args::Source {
@@ -92,6 +93,7 @@ pub fn host(home: &Home, source: &Source, noop: bool) -> Result<Arc<Host>, Failu
         memory: Memory::at(home.directory().join("memory")),
         noop,
         protected,
+        lent: Lent::default().with(Link::new()),
     }))
 }
 

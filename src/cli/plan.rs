@@ -4,7 +4,6 @@ use std::io::Write;
 
 use mgmt_engine::Graph;
 use mgmt_engine::resource::Change;
-use mgmt_resources::KINDS;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -12,6 +11,7 @@ use super::{Exit, Failure, args, graph_source, validate};
 use crate::agent::{self, Source};
 use crate::assemble;
 use crate::diagnostic::{Escaped, Printable};
+use crate::kinds::KINDS;
 use crate::plan::{Answer, plan};
 use crate::state::Home;
 

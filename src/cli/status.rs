@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde_json::Value;
 
-use super::{Exit, Failure, args};
+use super::{Exit, Failure, args, print};
 use crate::control::{Question, find};
 use crate::diagnostic::{Escaped, Printable};
 
@@ -14,7 +14,7 @@ use crate::diagnostic::{Escaped, Printable};
 /// There is no agent to ask, or output cannot be written.
 pub fn run(args: &args::Status) -> Result<Exit, Failure> {
     let mut status = Value::Null;
-    find(&args.place)?.ask(&Question::Status { all: args.all }, |answer: Value| {
+    find(&args.place)?.ask(&Question::Status { all: args.all, local: args.local }, |answer: Value| {
         status = answer;
         Ok(false)
     })?;
@@ -71,7 +71,56 @@ fn print(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
             None => writeln!(out)?,
         }
     }
-    Ok(())
+    write!(out, "{}", peers(&status["peers"]))
+}
+
+/// All peers as a table, and below it what is wrong with them; nothing where there is no mesh.
+fn peers(peers: &Value) -> String {
+    let peers = peers.as_array().map(Vec::as_slice).unwrap_or_default();
+    if peers.is_empty() {
+        return String::new();
+    }
+    let word = |value: &Value| match value {
+        Value::String(text) if !text.is_empty() => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => "-".to_owned(),
+    };
+    let head = ["host", "role", "state", "revision", "graph", "resources", "converged since", "changes", "failures"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    let mut wrong = String::new();
+    for peer in peers {
+        let answered = peer["answered"] == true;
+        let host = word(&peer["host"]);
+        let since =
+            if answered && peer["converged"] != true { "working".into() } else { word(&peer["converged_since"]) };
+        rows.push(vec![
+            host.clone(),
+            if peer["leads"] == true { "master, leads".to_owned() } else { word(&peer["role"]) },
+            if answered || peer["state"] == "down" { word(&peer["state"]) } else { "no answer".to_owned() },
+            word(&peer["revision"]),
+            word(&peer["graph"]["name"]),
+            word(&peer["graph"]["vertices"]),
+            since,
+            word(&peer["changes"]),
+            word(&peer["failures"]),
+        ]);
+        let host = Printable(&host);
+        if let Some(why) = peer["why"].as_str() {
+            wrong += &format!("  {host}: {}\n", Escaped(why));
+        }
+        if let Some(error) = peer["graph"]["error"].as_str() {
+            wrong += &format!("  {host}: the graph file does not load any more: {}\n", Escaped(error));
+        }
+        for resource in peer["resources"].as_array().into_iter().flatten() {
+            let (standing, name) = (word(&resource["standing"]), word(&resource["resource"]));
+            let fault = resource["fault"].as_str().map(|fault| format!(": {}", Escaped(fault))).unwrap_or_default();
+            wrong += &format!("  {host}: {} {}{fault}\n", Printable(&standing), Printable(&name));
+        }
+        if let Some(more @ 1..) = peer["more_resources"].as_u64() {
+            wrong += &format!("  {host}: and {more} more\n");
+        }
+    }
+    format!("\n{}{wrong}", print::table(&rows))
 }
 
 /// How the mesh stands, in a line; nothing where there is none.
@@ -126,5 +175,32 @@ mod tests {
         assert!(line.starts_with("mesh: master, knows no leader, NO QUORUM for 61.0 s, writes wait"), "{line}");
         assert_eq!(mesh(&json!({"stage": "coming", "why": "waits"})).unwrap(), "mesh: on its way in: waits");
         assert_eq!(mesh(&Value::Null), None);
+    }
+
+    #[test]
+    fn peers_are_a_table() {
+        let silent = json!({"host": "b", "role": "learner", "state": "suspect", "leads": false, "answered": false,
+            "why": "no answer: b cannot be reached", "revision": null, "graph": null, "resources": []});
+        let mut down = silent.clone();
+        (down["host"], down["state"], down["revision"]) = ("c".into(), "down".into(), 7.into());
+        let up = json!({"host": "a", "role": "master", "state": "up", "leads": true, "answered": true, "why": null,
+            "revision": 9, "graph": {"name": "site", "vertices": 12, "error": null}, "converged": true,
+            "converged_since": "2026-07-24T12:00:00.123Z", "changes": 4, "failures": 1, "more_resources": 2,
+            "resources": [{"resource": "file[x\u{1b}[2J]", "standing": "failed", "fault": "no such user\nx"}]});
+        let table = peers(&json!([up, silent, down]));
+        expect_test::expect![[r#"
+
+            HOST  ROLE           STATE      REVISION  GRAPH  RESOURCES  CONVERGED SINCE           CHANGES  FAILURES
+            a     master, leads  up         9         site   12         2026-07-24T12:00:00.123Z  4        1
+            b     learner        no answer  -         -      -          -                         -        -
+            c     learner        down       7         -      -          -                         -        -
+              a: failed file[x\u{1b}[2J]: no such user\nx
+              a: and 2 more
+              b: no answer: b cannot be reached
+              c: no answer: b cannot be reached
+        "#]]
+        .assert_eq(&table);
+        assert_eq!(peers(&json!([])), "");
+        assert_eq!(peers(&Value::Null), "", "an agent of an older version says nothing of them");
     }
 }

@@ -3,13 +3,13 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use mgmt_resources::KINDS;
 use serde_json::json;
 
 use super::{Exit, Failure, args, graph_source};
 use crate::agent::Source;
 use crate::assemble;
 use crate::diagnostic::Problems;
+use crate::kinds::KINDS;
 use crate::state::{Home, hostname};
 
 /// Runs it.

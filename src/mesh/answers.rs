@@ -7,6 +7,7 @@
 mod cluster;
 mod keys;
 mod members;
+mod peers;
 mod refusals;
 mod status;
 mod tokens;
@@ -22,6 +23,7 @@ use tokio::net::UnixStream;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
+use super::inquiry::Respondent;
 use super::node::{Node, Replica};
 use super::{Mesh, Stage, pipe};
 use crate::cli::{Exit, Failure};
@@ -50,10 +52,35 @@ impl Desk {
         Self { mesh, pipes: Mutex::default() }
     }
 
+    /// From now on this one answers what other hosts ask.
+    pub fn attend(&self, respondent: Weak<dyn Respondent>) {
+        if let Some(mesh) = &self.mesh {
+            mesh.inquiries().attend(respondent);
+        }
+    }
+
     /// How the mesh stands, seen from here; null without one.
     #[must_use]
     pub fn status(&self) -> Value {
         self.mesh.as_ref().map_or(Value::Null, status)
+    }
+
+    /// How every peer is, by asking all of them; nobody without a mesh.
+    pub async fn peers(&self) -> Value {
+        match &self.mesh {
+            Some(mesh) => peers::peers(mesh).await,
+            None => json!([]),
+        }
+    }
+
+    /// What this host is in the mesh: its role, or nothing; whether it leads; and the revision that it has.
+    #[must_use]
+    pub fn place(&self) -> (&'static str, bool, u64) {
+        let Some(mesh) = &self.mesh else { return ("", false, 0) };
+        let revision = mesh.shared().revision().0;
+        mesh.node().map_or(("", false, revision), |node| {
+            (if node.votes() { "master" } else { "learner" }, node.replica.leads().is_some(), revision)
+        })
     }
 
     /// Answers a question.

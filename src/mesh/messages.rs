@@ -1,5 +1,5 @@
 //! What peers say to each other beside the group: to join, to find each other before there is a group, to hand over
-//! the authority.
+//! the authority, to ask each other how they are.
 //!
 //! JSON, `{"v":1,"FAMILY":{..}}`, bounded. A newer version may add fields, which an older one passes over, and kinds of
 //! messages, which an older one refuses in words. Whoever sends one may be anybody.
@@ -7,6 +7,7 @@
 pub mod found;
 pub mod hand;
 mod hex;
+pub mod inquiry;
 pub mod join;
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use hex::{HexBytes, HexId, HexText};
 
-/// A whole message.
+/// A whole message, unless its family says otherwise.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 10;
 /// The version that is written. Only a change that older ones must not pass over makes another one.
 pub const VERSION: u32 = 1;
@@ -24,8 +25,8 @@ pub const VERSION: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
     /// Longer than any.
-    #[error("a message of {0} bytes; at most {MESSAGE_BYTES_MAX} are taken")]
-    Long(usize),
+    #[error("a message of {0} bytes; at most {1} are taken")]
+    Long(usize, usize),
     /// Of a version that this program does not know.
     #[error("a message of version {0}; this program understands {VERSION}")]
     Version(u32),
@@ -45,8 +46,16 @@ struct Head {
 /// # Errors
 /// [`MessageError::Long`].
 pub fn write<T: Serialize>(message: &T) -> Result<Bytes, MessageError> {
+    write_within(message, MESSAGE_BYTES_MAX)
+}
+
+/// The same, of a family whose messages are of another size.
+///
+/// # Errors
+/// [`MessageError::Long`].
+pub fn write_within<T: Serialize>(message: &T, most: usize) -> Result<Bytes, MessageError> {
     let text = serde_json::to_vec(message).map_err(|error| MessageError::Strange(error.to_string()))?;
-    if text.len() > MESSAGE_BYTES_MAX { Err(MessageError::Long(text.len())) } else { Ok(text.into()) }
+    if text.len() > most { Err(MessageError::Long(text.len(), most)) } else { Ok(text.into()) }
 }
 
 /// A message as it came.
@@ -54,8 +63,16 @@ pub fn write<T: Serialize>(message: &T) -> Result<Bytes, MessageError> {
 /// # Errors
 /// [`MessageError`]; what was sent stands in it shortened.
 pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, MessageError> {
-    if bytes.len() > MESSAGE_BYTES_MAX {
-        return Err(MessageError::Long(bytes.len()));
+    read_within(bytes, MESSAGE_BYTES_MAX)
+}
+
+/// The same, of a family whose messages are of another size.
+///
+/// # Errors
+/// [`MessageError`].
+pub fn read_within<T: DeserializeOwned>(bytes: &[u8], most: usize) -> Result<T, MessageError> {
+    if bytes.len() > most {
+        return Err(MessageError::Long(bytes.len(), most));
     }
     let strange = |error: serde_json::Error| MessageError::Strange(printable(&error.to_string()));
     match serde_json::from_slice::<Head>(bytes).map_err(strange)?.v {

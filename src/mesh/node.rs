@@ -29,6 +29,7 @@ use tokio::task::JoinSet;
 use super::bootstrap::{self, Founders};
 use super::door;
 use super::handover::{self, Bell, Steward};
+use super::inquiry::Inquiries;
 use super::keyring::Keyring;
 use super::levels;
 use super::messages::found::Who;
@@ -84,6 +85,8 @@ pub struct Setup {
     pub shared: Arc<Shared>,
     /// The feature levels that this program understands.
     pub versions: Versions,
+    /// Who answers what others want to know of this host.
+    pub inquiries: Arc<Inquiries>,
 }
 
 /// Why there is no life.
@@ -166,8 +169,8 @@ impl Node {
         let (transfers, wanted) = tokio::sync::mpsc::channel(1);
         let me = (badge.peer, badge.role);
         let (bell, rung) = Bell::new();
-        let surroundings = Surroundings::new(setup.shared.clone(), me, Policy::LAN, setup.clock, transfers, bell);
-        let surroundings = Arc::new(surroundings);
+        let (shared, asked) = (setup.shared.clone(), (bell, setup.inquiries.clone()));
+        let surroundings = Arc::new(Surroundings::new(shared, me, Policy::LAN, setup.clock, transfers, asked));
         let book = Arc::new(Book::new(badge.cluster, listed, surroundings.clone()));
         let credentials = papers.credentials();
         setup.endpoint.appear(papers.credentials())?;

@@ -18,6 +18,8 @@ use mgmt_store::{HostName, Keyspace, Shared, desk};
 use serde::{Deserialize, Serialize};
 
 use super::handover::Bell;
+use super::inquiry::Inquiries;
+use super::messages::inquiry::is_inquiry;
 
 /// What members tell a leader, at most.
 const TOLD_BYTES_MAX: usize = 4096;
@@ -120,6 +122,8 @@ pub struct Surroundings {
     transfers: tokio::sync::mpsc::Sender<Transfer>,
     /// To who looks after the authority.
     steward: Bell,
+    /// Who answers what others only want to know.
+    inquiries: Arc<Inquiries>,
 }
 
 #[derive(Default)]
@@ -140,10 +144,10 @@ impl Surroundings {
         policy: Policy,
         clock: Clock,
         transfers: tokio::sync::mpsc::Sender<Transfer>,
-        steward: Bell,
+        (steward, inquiries): (Bell, Arc<Inquiries>),
     ) -> Self {
         let known = Known { roles: BTreeMap::from([(me, role)]), ..Known::default() };
-        Self { shared, me, policy, clock, known: Mutex::new(known), transfers, steward }
+        Self { shared, me, policy, clock, known: Mutex::new(known), transfers, steward, inquiries }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -272,6 +276,10 @@ impl desk::Surroundings for Surroundings {
     }
 
     fn handed<'a>(&'a self, from: &'a Member, message: &'a [u8]) -> Handed<'a> {
+        // Told apart before anybody's queue: questions must not keep the steward from the authority's key.
+        if is_inquiry(message) {
+            return Box::pin(self.inquiries.answer(from, message));
+        }
         Box::pin(self.steward.handed(from, message))
     }
 }

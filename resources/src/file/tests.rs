@@ -114,6 +114,7 @@ impl Bench {
             memory: Default::default(),
             noop: false,
             protected: self.protected.clone(),
+            lent: Default::default(),
         });
         let (managed, trees) = (Arc::new(self.managed.clone()), Arc::new(self.trees.clone()));
         let beneath = self.beneath.map(|name| self.path(name));

@@ -25,6 +25,7 @@ pub(super) fn host() -> Arc<Host> {
         memory: Default::default(),
         noop: false,
         protected: Vec::new(),
+        lent: Default::default(),
     })
 }
 
@@ -150,7 +151,14 @@ fn file(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Problem
     }
     wants.extend(text(&params, "owner").map(|owner| Anchor::User(owner.to_owned())));
     let purges = (params.get("purge") == Some(&Value::Bool(true))).then(|| path.clone());
-    let facets = Facets { owns: Some(path.clone()), purges, fills: None, provides: vec![Anchor::Path(path)], wants };
+    let facets = Facets {
+        owns: Some(path.clone()),
+        purges,
+        fills: None,
+        provides: vec![Anchor::Path(path)],
+        wants,
+        shared: false,
+    };
     let mut built = built(params, context, facets);
     if illogical {
         built.warnings.push(Problem::new("content", "a directory has none; ignored"));

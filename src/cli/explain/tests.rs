@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use expect_test::{Expect, expect};
-use mgmt_resources::{KINDS, noop};
+use mgmt_resources::noop;
 
 use super::topics::Word;
 use super::*;
+use crate::kinds::KINDS;
 
 fn explained(topic: Option<&str>, json: bool, width: usize) -> Result<String, Failure> {
     let args = args::Explain { topic: topic.map(str::to_owned), json };

@@ -9,6 +9,7 @@ use mgmt_store::desk;
 
 use super::*;
 use crate::mesh::handover::Bell;
+use crate::mesh::inquiry::Inquiries;
 
 const NOW_S: u64 = 1_800_000_000;
 const CLUSTER: ClusterId = ClusterId(1);
@@ -17,7 +18,8 @@ fn book() -> Book {
     let (transfers, _wanted) = tokio::sync::mpsc::channel(1);
     let (bell, _rung) = Bell::new();
     let me = (PeerId(1), Role::Admin);
-    let surroundings = Surroundings::new(Arc::default(), me, Policy::LAN, Clock::start(), transfers, bell);
+    let inquiries = Arc::new(Inquiries::new(Clock::start(), Arc::default()));
+    let surroundings = Surroundings::new(Arc::default(), me, Policy::LAN, Clock::start(), transfers, (bell, inquiries));
     Book::new(CLUSTER, BTreeMap::new(), Arc::new(surroundings))
 }
 

@@ -167,7 +167,7 @@ impl Drift {
             return None;
         }
         let way = Way::to(&self.desired).ok()?;
-        let file: File = way.place(&self.desired).open(OFlags::empty()).ok()?.into();
+        let file: File = way.place(&self.desired).ok()?.open(OFlags::empty()).ok()?.into();
         let mut bytes = Vec::new();
         file.take(INLINE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
         Some(bytes)

@@ -81,7 +81,8 @@ impl Looker<'_> {
         &self.desired.path
     }
 
-    fn at(&self) -> Place<'_> {
+    /// What stands is looked at and opened here.
+    fn place(&self) -> Result<Place<'_>, Fault> {
         self.way.place(self.desired)
     }
 
@@ -99,7 +100,7 @@ impl Looker<'_> {
         if self.outlook != Outlook::Present {
             return Ok(None);
         }
-        match self.at().stat() {
+        match self.way.entry(self.desired).and_then(Place::stat) {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(error) => Err(Fault::path("look at", self.path(), error)),
@@ -111,7 +112,7 @@ impl Looker<'_> {
         if self.outlook != Outlook::Present {
             return Ok(None);
         }
-        match self.at().open(OFlags::empty()) {
+        match self.way.entry(self.desired).and_then(|place| place.open(OFlags::empty())) {
             Ok(fd) => {
                 let stat = fstat(&fd).map_err(|error| Fault::path("look at", self.path(), error))?;
                 Ok(Some((stat, Ok(fd.into()))))
@@ -150,7 +151,7 @@ impl Looker<'_> {
                 notes.push(Note::Contents);
             }
         }
-        let renewed = managed && attributes::is_shared(self.at().confined, &stat);
+        let renewed = managed && attributes::is_shared(self.desired.beneath.is_some(), &stat);
         if notes.is_empty() && !renewed {
             return self.attributes(stat, notes);
         }
@@ -180,7 +181,7 @@ impl Looker<'_> {
         if notes.is_empty() {
             return Ok(Check::Converged);
         }
-        attributes::may_repair(self.at(), self.ids, &stat)?;
+        attributes::may_repair(self.place()?, self.ids, &stat)?;
         self.drifted(notes, Repair::Attributes, Some(stat))
     }
 
@@ -196,7 +197,7 @@ impl Looker<'_> {
         if kind(&stat) != FileType::Symlink {
             return self.wrong_type(&stat, "a symbolic link", |clear| Repair::Link { clear });
         }
-        let place = self.at();
+        let place = self.place()?;
         let text =
             readlinkat(place.at, place.name, Vec::new()).map_err(|error| Fault::path("read", self.path(), error))?;
         let is = PathBuf::from(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(text.to_bytes()));
@@ -237,7 +238,7 @@ impl Looker<'_> {
         let making = matches!(&check, Check::Drifted(Drift { repair: Repair::Directory { .. }, .. }));
         let standing = match making {
             true => None,
-            false => Some(self.at().open_directory().map_err(|error| Fault::path("read", self.path(), error))?),
+            false => Some(self.place()?.open_directory().map_err(|error| Fault::path("read", self.path(), error))?),
         };
         let never = Never::of(&self.host.protected);
         let mut comparison = Comparison {
@@ -294,7 +295,7 @@ impl Looker<'_> {
     fn removable_directory(&self) -> Result<(), Trouble> {
         let path = self.path();
         let fault = |error| Fault::path("read", path, error);
-        let directory = self.at().open_directory().map_err(fault)?;
+        let directory = self.place()?.open_directory().map_err(fault)?;
         if remove::names(&directory).map_err(fault)?.is_empty() {
             return Ok(());
         }
@@ -364,7 +365,7 @@ impl Looker<'_> {
 
     /// Whether the entry could be renamed over or removed.
     fn replaceable(&self, standing: &Stat) -> Result<(), Fault> {
-        let place = self.at();
+        let place = self.place()?;
         attributes::changeable(place, standing)?;
         if never::is_mount(place.at, place.name.as_os_str()).unwrap_or(false) {
             return Err(Fault::path("replace", self.path(), "it is a mount point"));
@@ -403,7 +404,7 @@ impl Looker<'_> {
 
     /// Whether what stands may be removed.
     fn removable(&self) -> Result<(), Fault> {
-        Never::of(&self.host.protected).removable(self.at(), &Way::resolved(self.desired))
+        Never::of(&self.host.protected).removable(self.place()?, &Way::resolved(self.desired))
     }
 
     /// What somebody else has named does not touch what this program lives by, even to change it.

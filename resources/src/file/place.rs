@@ -92,18 +92,25 @@ impl Way {
         desired.beneath.as_ref().map_or(Self::Named, |_| Self::Missing(Errno::NOENT))
     }
 
-    /// The path as an entry of its directory. Where that is missing, nothing stands and nothing can be made: there is no
-    /// entry with an empty name.
-    pub(super) fn place<'a>(&'a self, desired: &'a Desired) -> Place<'a> {
+    /// The path as an entry of its directory, if there is one.
+    pub(super) fn entry<'a>(&'a self, desired: &'a Desired) -> Result<Place<'a>, Errno> {
         let path = &desired.path;
-        match self {
-            Self::Named => Place::absolute(path),
-            Self::Open(directory) => {
-                let name = path.file_name().map_or(Path::new(""), Path::new);
-                Place { at: directory.as_fd(), name, path, confined: true }
+        match (self, path.file_name()) {
+            (Self::Named, _) => Ok(Place::absolute(path)),
+            (Self::Open(directory), Some(name)) => {
+                Ok(Place { at: directory.as_fd(), name: Path::new(name), path, confined: true })
             }
-            Self::Missing(_) => Place { at: CWD, name: Path::new(""), path, confined: true },
+            (Self::Open(_), None) => Err(Errno::NOENT),
+            (Self::Missing(error), _) => Err(*error),
         }
+    }
+
+    /// The same, where it is a fault if there is none.
+    pub(super) fn place<'a>(&'a self, desired: &'a Desired) -> Result<Place<'a>, Fault> {
+        self.entry(desired).map_err(|error| match error {
+            Errno::NOENT => absent(desired, &desired.parent),
+            _ => no_directory(desired, &desired.parent),
+        })
     }
 
     /// The directory itself, to be read or synced.

@@ -58,7 +58,7 @@ pub(super) async fn carry_out(host: &Host, drift: &Drift, work: &Work) -> Result
 
 async fn write(host: &Host, drift: &Drift, way: Way, clear: bool, work: &Work) -> Result<Applied, Fault> {
     let desired = &*drift.desired;
-    let place = way.place(desired);
+    let place = way.place(desired)?;
     let replaces = drift.replaces();
     let temporary = {
         let stream: Option<Stream<'_>> = match &desired.want {
@@ -89,7 +89,7 @@ async fn write(host: &Host, drift: &Drift, way: Way, clear: bool, work: &Work) -
 
 async fn link(host: &Host, drift: &Drift, way: Way, clear: bool, work: &Work) -> Result<Applied, Fault> {
     let desired = &*drift.desired;
-    let place = way.place(desired);
+    let place = way.place(desired)?;
     let Want::Link(target) = &desired.want else { unreachable!("only a link is repaired as one") };
     // A link keeps its owner where that is not managed.
     let ids = match (&drift.standing, drift.notes.first()) {
@@ -116,7 +116,7 @@ async fn directory(
     if clear {
         clear_away(host, desired, &way, &work.stop)?;
     }
-    make(way.place(desired), drift.ids, drift.final_bits())?;
+    make(way.place(desired)?, drift.ids, drift.final_bits())?;
     let members = members(host, drift, &way, work)?;
     match above > 0 || members > 0 {
         true => sync_members(host, desired, way).await?,
@@ -137,7 +137,7 @@ async fn directory_members(host: &Host, drift: &Drift, way: Way, work: &Work) ->
 
 async fn attributes(host: &Host, drift: &Drift, way: Way, work: &Work) -> Result<Applied, Fault> {
     let desired = &*drift.desired;
-    let file = attributes::repair(way.place(desired), drift.ids, |stat| wanted_bits(desired, drift.ids, stat))?;
+    let file = attributes::repair(way.place(desired)?, drift.ids, |stat| wanted_bits(desired, drift.ids, stat))?;
     if !drift.steps.is_empty() {
         let members = members(host, drift, &way, work)?;
         sync_members(host, desired, way).await?;
@@ -182,7 +182,7 @@ async fn make_up(host: &Host, desired: &Desired, way: Way) -> Result<Applied, Fa
 
 /// Removes what stands. What must stay is asked again, because the look was a while ago.
 fn clear_away(host: &Host, desired: &Desired, way: &Way, stop: &Stop) -> Result<(), Fault> {
-    let (path, place) = (&desired.path, way.place(desired));
+    let (path, place) = (&desired.path, way.place(desired)?);
     Never::of(&host.protected).removable(place, &Way::resolved(desired))?;
     match unlinkat(place.at, place.name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
@@ -225,7 +225,7 @@ fn members(host: &Host, drift: &Drift, way: &Way, work: &Work) -> Result<usize, 
         return Ok(0);
     }
     let keep_good = drift.desired.durable && work.cause != Cause::Drift;
-    steps::carry_out(drift, way.place(&drift.desired), &Never::of(&host.protected), keep_good, &work.stop)?;
+    steps::carry_out(drift, way.place(&drift.desired)?, &Never::of(&host.protected), keep_good, &work.stop)?;
     Ok(drift.steps.len())
 }
 
@@ -256,7 +256,7 @@ async fn sync(host: &Host, desired: &Desired, way: Way, file: Option<File>) -> R
 
 /// Opens the managed directory, to be synced.
 fn opened(desired: &Desired, way: &Way) -> Result<File, Fault> {
-    let opened = way.place(desired).open_directory();
+    let opened = way.place(desired)?.open_directory();
     opened.map(File::from).map_err(|error| Fault::path("open", &desired.path, error))
 }
 

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::chown;
 
+use super::never::Mounted;
 use super::*;
 
 /// What nothing may touch: a directory beside the one that confines, with what a resource would want to change.
@@ -279,4 +280,42 @@ fn a_sync_that_failed_is_made_up_for_below() {
     let Ok(Check::Drifted(fix)) = check(&resource, &Look::because(Cause::Drift)) else { panic!("it is not clean") };
     assert_eq!(runtime().block_on(fix.apply(Work::because(Cause::Drift))), Ok(Applied::changed("synced")));
     assert_eq!(said(check(&resource, &Look::because(Cause::Drift))), "converged");
+}
+
+#[test]
+fn a_way_that_goes_after_the_look_is_a_fault() {
+    for pairs in RESOURCES {
+        let bench = bench();
+        bench.write("p/a/f", "inside");
+        bench.write("p/a/d/e/f", "inside");
+        let fix = bench.fix(pairs);
+        fs::rename(bench.path("p/a"), bench.path("p/b")).unwrap();
+        let before = bench.snapshot();
+        let applied = runtime().block_on(fix.apply(Work::because(Cause::First)));
+        let recurse = pairs.contains(&("path", "p/a/new/deeper/"));
+        let fault = applied.unwrap_err().to_string();
+        let why = if recurse { "No such file" } else { "p/a does not exist" };
+        assert!(fault.contains(why), "{pairs:?}: {fault}");
+        assert_eq!(bench.snapshot(), before, "{pairs:?}");
+    }
+    assert!(names_here().iter().all(|name| !name.starts_with(".mgmt~")));
+}
+
+/// The names in the directory that the tests run in, where a name without a directory would end up.
+fn names_here() -> Vec<String> {
+    fs::read_dir(".").unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn a_mount_below_is_part_of_what_lies_below() {
+    let bench = bench();
+    let Some(_mounted) = Mounted::at(bench.path("p/mount")) else {
+        skipped("mounting takes root");
+        return;
+    };
+    let file = [("path", "p/mount/d/f"), ("content", "x"), ("state", "exists")];
+    assert_eq!(bench.converge(&[("path", "p/mount/d/"), ("state", "exists"), ("recurse", "true")]).1, "created");
+    assert_eq!(bench.converge(&file).1, "created, 1 bytes");
+    let gone = [("path", "p/mount/"), ("state", "absent"), ("recurse", "true"), ("force", "true")];
+    assert_eq!(bench.check(&gone), "fault: cannot remove p/mount: it is a mount point");
 }

@@ -11,6 +11,7 @@ pub mod document;
 pub mod events;
 pub mod facts;
 pub mod kinds;
+pub mod kv;
 pub mod ledger;
 pub mod logging;
 pub mod mesh;

@@ -54,8 +54,8 @@ pub async fn ask(replica: &Replica, to: RaftId, inquiry: Inquiry, deadline: Dura
 
 fn understood(answer: Result<Answer, MessageError>) -> Result<Answer, AskError> {
     match answer {
-        Ok(Answer::Refused { kind: Kind::TryAgain, why }) => Err(AskError::NotNow(printable(&why))),
-        Ok(Answer::Refused { .. }) | Err(_) => Err(AskError::Strange),
+        Ok(Answer::Refused { kind: Kind::Malformed, .. }) | Err(_) => Err(AskError::Strange),
+        Ok(Answer::Refused { why, .. }) => Err(AskError::NotNow(printable(&why))),
         Ok(answer) => Ok(answer),
     }
 }
@@ -63,8 +63,19 @@ fn understood(answer: Result<Answer, MessageError>) -> Result<Answer, AskError> 
 /// Asks all members of the group at the same time, this one included, each within the deadline. On the mesh's own
 /// threads, where the ways to the others are kept.
 pub async fn ask_all(on: &Handle, replica: &Replica, inquiry: &Inquiry, deadline: Duration) -> Vec<Asked> {
+    ask_some(on, replica, |_, _| true, inquiry, deadline).await
+}
+
+/// The same, of those that are meant.
+pub async fn ask_some(
+    on: &Handle,
+    replica: &Replica,
+    is_meant: impl Fn(RaftId, &Member) -> bool,
+    inquiry: &Inquiry,
+    deadline: Duration,
+) -> Vec<Asked> {
     let mut asking = JoinSet::new();
-    for (id, member) in replica.standing().members() {
+    for (id, member) in replica.standing().members().filter(|(id, member)| is_meant(*id, member)) {
         let (replica, member, inquiry) = (replica.clone(), member.clone(), inquiry.clone());
         let asked = async move { Asked { id, answer: ask(&replica, id, inquiry, deadline).await, member } };
         asking.spawn_on(asked, on);

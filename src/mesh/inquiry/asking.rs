@@ -17,7 +17,7 @@ use super::super::node::Replica;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
     /// It cannot be reached, or takes too long.
-    #[error("no answer: {0}")]
+    #[error("{0}")]
     Silent(String),
     /// It does not answer that now.
     #[error("{0}")]
@@ -47,9 +47,16 @@ pub async fn ask(replica: &Replica, to: RaftId, inquiry: Inquiry, deadline: Dura
     match replica.hand(to, message, deadline).await {
         Ok(answer) => understood(Answer::read(&answer)),
         Err(error @ (ProposeError::Refused(_) | ProposeError::Stopped(_))) => Err(AskError::NotNow(error.to_string())),
-        Err(ProposeError::Unknown(why)) => Err(AskError::Silent(why)),
+        Err(ProposeError::Unknown(why)) => Err(AskError::Silent(named(replica, to, &why))),
         Err(error) => Err(AskError::Silent(error.to_string())),
     }
+}
+
+/// The words with the member's name in them, by which people know it.
+fn named(replica: &Replica, id: RaftId, words: &str) -> String {
+    let standing = replica.standing();
+    let member = standing.members().find(|(other, _)| *other == id);
+    member.map_or_else(|| words.to_owned(), |(_, member)| words.replace(&member.peer.to_string(), &member.host))
 }
 
 fn understood(answer: Result<Answer, MessageError>) -> Result<Answer, AskError> {

@@ -71,6 +71,8 @@ pub struct Inquiries {
     /// Nobody, where no agent runs. Weak: it is the agent's to end.
     respondent: OnceLock<Weak<dyn Respondent>>,
     exchanged: Exchanged,
+    /// The revision of the last change of any exports, as of a revision: looked up once for each.
+    exports: Mutex<(u64, u64)>,
     at_once: Arc<Places>,
     waiting: Arc<Places>,
     /// The last status that was told. Whoever takes stock holds the lock.
@@ -89,6 +91,7 @@ impl Inquiries {
             shared,
             respondent: OnceLock::new(),
             exchanged: Exchanged::default(),
+            exports: Mutex::default(),
             at_once: Places::new(AT_ONCE_MAX, AT_ONCE_PER_MEMBER_MAX),
             waiting: Places::new(WAITING_MAX, WAITING_PER_MEMBER_MAX),
             status: tokio::sync::Mutex::default(),
@@ -139,10 +142,19 @@ impl Inquiries {
     #[must_use]
     pub fn standing(&self) -> Option<Standing> {
         let Quiet { converged, for_ms: quiet_ms } = self.respondent().ok()?.quiet();
-        let (revision, exports) = self.shared.read(|keyspace| (keyspace.revision().0, exports_at(keyspace)));
+        let (revision, exports) = self.exports();
         let view = self.exchanged.get(revision);
         let (settled, publishing, ended) = (view.settled, view.publishing, self.ended.load(Ordering::Relaxed));
         Some(Standing { converged, quiet_ms, settled, publishing, exports, ended })
+    }
+
+    /// The revision of the store, and of the last change of any exports.
+    fn exports(&self) -> (u64, u64) {
+        let mut known = self.exports.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.0 != self.shared.revision().0 {
+            *known = self.shared.read(|keyspace| (keyspace.revision().0, exports_at(keyspace)));
+        }
+        *known
     }
 
     /// What is answered to a member.

@@ -34,6 +34,7 @@ use crate::mesh::link::Link;
 use crate::mesh::{self, Mesh, Over};
 use crate::observer::{Listener, Tally, Teller};
 use crate::progress::{self, Progress};
+use crate::semaphores::Semaphores;
 use crate::shutdown::{Asked, Signals};
 use crate::state::State;
 
@@ -190,6 +191,7 @@ struct Agent {
     signals: Signals,
     socket: Option<Socket>,
     mesh: Option<Mesh>,
+    semaphores: Semaphores,
     clock: Clock,
     /// Changes and time at the last new graph, to say what it led to.
     since: (u64, u64, mgmt_engine::Moment),
@@ -220,8 +222,10 @@ impl Agent {
         let options =
             EngineOptions { noop: settings.options.noop, recheck: !settings.once, converged: settings.converged };
         let keeper = Box::new(Owed::in_directory(settings.state.directory()));
+        let semaphores = Semaphores::of(Link::of(&host), runtime.clone());
         let engine = Engine::start(Config { options, workers: None }, clock, runtime, Box::new(teller), keeper);
         let engine = Arc::new(engine.map_err(|e| cannot("start threads", e))?);
+        engine.share(Box::new(semaphores.clone()));
         let edits = match settings.source.file() {
             Some(path) if settings.watch => Edits::of(&host, path),
             _ => Edits::none(),
@@ -257,6 +261,7 @@ impl Agent {
             signals,
             socket,
             mesh,
+            semaphores,
             clock,
             since,
             late: false,
@@ -389,7 +394,10 @@ impl Agent {
     /// Ends this host's part in the mesh, in order unless a further signal wants it otherwise.
     async fn leave_the_mesh(&mut self) {
         let Some(mesh) = self.mesh.take() else { return };
-        let stopped = mesh.stop();
+        let stopped = async {
+            self.semaphores.settled().await;
+            mesh.stop().await;
+        };
         tokio::pin!(stopped);
         loop {
             tokio::select! {

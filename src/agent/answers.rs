@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::control::mesh::Ask;
 use crate::control::{Answers, Conversation};
 use crate::events::{Events, rfc3339};
+use crate::mesh::following::Stream;
 use crate::mesh::inquiry::{Quiet, Respondent};
 use crate::mesh::messages::inquiry::{HostStatus, Trouble};
 use crate::mesh::messages::printable;
@@ -45,6 +46,14 @@ impl Answers for Shared {
 
     fn events(&self) -> &Events {
         &self.events
+    }
+
+    fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
+    fn everywhere(&self, last: usize, follow: bool) -> Option<Stream> {
+        self.mesh.follow(&self.events, last, follow)
     }
 
     async fn mesh(&self, asked: Ask, talk: Conversation) -> std::io::Result<()> {

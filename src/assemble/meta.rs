@@ -56,6 +56,9 @@ fn semaphore(text: &str, place: Place) -> Result<Semaphore, Misfit> {
     };
     let semaphore = Semaphore { id: id.to_owned(), count };
     if let Some(lock) = semaphore.of_mesh() {
+        if lock.is_empty() {
+            return Err(Misfit::new(place, format!("'{}' needs a name behind the slash", Printable(id))));
+        }
         Key::lock(lock).map_err(|error| Misfit::new(place, format!("'{}': {error}", Printable(id))))?;
         if semaphore.count.get() > LOCK_HOLDERS_MAX {
             let message = format!("'{}': at most {LOCK_HOLDERS_MAX} may hold what all hosts share", Printable(id));

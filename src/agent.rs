@@ -6,6 +6,7 @@
 mod answers;
 mod edits;
 mod stock;
+mod together;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use tokio::runtime::Runtime;
 use answers::Shared;
 use edits::Edits;
 use stock::merged;
+use together::Together;
 
 use crate::assemble::{self, Assembled};
 use crate::cli::{Exit, Failure};
@@ -30,11 +32,9 @@ use crate::diagnostic::Severity;
 use crate::events::Events;
 use crate::kinds::KINDS;
 use crate::ledger::Owed;
-use crate::mesh::link::Link;
-use crate::mesh::{self, Mesh, Over};
+use crate::mesh::{self, Mesh, Over, link::Link};
 use crate::observer::{Listener, Tally, Teller};
 use crate::progress::{self, Progress};
-use crate::semaphores::Semaphores;
 use crate::shutdown::{Asked, Signals};
 use crate::state::State;
 
@@ -85,6 +85,8 @@ pub struct Settings {
     pub serve: bool,
     /// Gets `true` or `false` appended.
     pub status_file: Option<PathBuf>,
+    /// Converged means that all hosts of the mesh are.
+    pub mesh_converged: bool,
     /// Who prints events instead of the log.
     pub listener: Option<Listener>,
     /// Where progress is shown.
@@ -191,7 +193,7 @@ struct Agent {
     signals: Signals,
     socket: Option<Socket>,
     mesh: Option<Mesh>,
-    semaphores: Semaphores,
+    together: Together,
     clock: Clock,
     /// Changes and time at the last new graph, to say what it led to.
     since: (u64, u64, mgmt_engine::Moment),
@@ -216,16 +218,16 @@ impl Agent {
         let teller = Teller {
             events: Arc::clone(&events),
             tally: Arc::clone(&tally),
-            status_file: settings.status_file.take(),
+            status_file: settings.status_file.take_if(|_| !settings.mesh_converged),
             listener: settings.listener.take(),
         };
         let options =
             EngineOptions { noop: settings.options.noop, recheck: !settings.once, converged: settings.converged };
         let keeper = Box::new(Owed::in_directory(settings.state.directory()));
-        let semaphores = Semaphores::of(Link::of(&host), runtime.clone());
-        let engine = Engine::start(Config { options, workers: None }, clock, runtime, Box::new(teller), keeper);
+        let engine = Engine::start(Config { options, workers: None }, clock, runtime.clone(), Box::new(teller), keeper);
         let engine = Arc::new(engine.map_err(|e| cannot("start threads", e))?);
-        engine.share(Box::new(semaphores.clone()));
+        let together = Together::of(&mut settings, &host, engine.condition(), &runtime);
+        crate::semaphores::serve(&engine, Link::of(&host), runtime);
         let edits = match settings.source.file() {
             Some(path) if settings.watch => Edits::of(&host, path),
             _ => Edits::none(),
@@ -261,7 +263,7 @@ impl Agent {
             signals,
             socket,
             mesh,
-            semaphores,
+            together,
             clock,
             since,
             late: false,
@@ -306,10 +308,10 @@ impl Agent {
             if state == Condition::Converged && !announced {
                 announced = true;
                 self.say_converged();
-                if self.settings.once {
-                    self.reached = true;
-                    return;
-                }
+            }
+            if state == Condition::Converged && self.settings.once && self.together.is_converged() {
+                self.reached = true;
+                return;
             }
             tokio::select! {
                 biased;
@@ -334,6 +336,9 @@ impl Agent {
                     announced &= !self.reload();
                 }
                 _ = condition.changed() => {}
+                () = self.together.changed() => if self.settings.once && self.together.never().is_some() {
+                    return;
+                },
                 over = over(self.mesh.as_ref()) => {
                     self.outdated = over == Over::Outdated;
                     return;
@@ -394,10 +399,7 @@ impl Agent {
     /// Ends this host's part in the mesh, in order unless a further signal wants it otherwise.
     async fn leave_the_mesh(&mut self) {
         let Some(mesh) = self.mesh.take() else { return };
-        let stopped = async {
-            self.semaphores.settled().await;
-            mesh.stop().await;
-        };
+        let stopped = mesh.stop();
         tokio::pin!(stopped);
         loop {
             tokio::select! {
@@ -415,7 +417,9 @@ impl Agent {
     /// Drains the engine, listening to further signals, and takes stock.
     async fn end(mut self) -> Ended {
         // An event of its own last write may have come since: a look at it would have been due, and is not any more.
-        let converged = self.reached || *self.engine.condition().borrow() == Condition::Converged;
+        let here = *self.engine.condition().borrow() == Condition::Converged;
+        let converged = self.reached || (here && !self.together.is_asked());
+        self.together.end();
         let graph = self.engine.graph();
         // Taken before draining: what was still to be done is told as such.
         let before = self.engine.snapshot();

@@ -15,14 +15,16 @@ use std::time::Duration;
 
 use mgmt_engine::grants::{Grant, Grants};
 use mgmt_engine::resource::{Boxed, Fault};
+use mgmt_engine::runner::Engine;
 use mgmt_engine::{Id, Semaphore};
 use mgmt_store::outcome::{Clash, Refusal};
 use mgmt_store::replicated::{Held, LockError};
 use mgmt_store::{CallError, Key};
 use tokio::runtime::Handle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use crate::mesh::answers::refusals::{self, Asked};
+use crate::mesh::errands::Errand;
 use crate::mesh::link::Link;
 use crate::mesh::node::{Node, Replica};
 
@@ -33,16 +35,15 @@ const TTL_S: u32 = 10;
 const QUEUE: Duration = Duration::from_secs(24 * 3600);
 /// Before it is asked again, where the store has refused to queue it, or a lease has ended while it waited.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long the end of the program waits until they are given back.
-const GIVE_BACK: Duration = Duration::from_secs(2);
 
-/// Gives them. Clones are the same.
-#[derive(Clone)]
-pub struct Semaphores {
+/// Gives an engine those of the mesh that the link leads to.
+pub fn serve(engine: &Engine, link: Link, runtime: Handle) {
+    engine.share(Box::new(Semaphores { link, runtime }));
+}
+
+struct Semaphores {
     link: Link,
     runtime: Handle,
-    /// How many are asked for, held, or on their way back.
-    open: Arc<watch::Sender<usize>>,
 }
 
 /// What was given.
@@ -67,46 +68,8 @@ impl Grants for Semaphores {
     fn acquire(&self, who: &Id, wanted: Vec<Semaphore>) -> Boxed<Result<Box<dyn Grant>, Fault>> {
         let (give, given) = oneshot::channel();
         let keeper = Keeper { link: self.link.clone(), who: who.clone(), wanted };
-        // From here on, so that nobody who comes to the end misses it.
-        let open = Open::of(&self.open);
-        self.runtime.spawn(async move {
-            keeper.keep(give).await;
-            drop(open);
-        });
+        self.runtime.spawn(keeper.keep(give));
         Box::pin(async { given.await.unwrap_or_else(|_| Err(Fault::new("what asks for semaphores has ended"))) })
-    }
-}
-
-impl Semaphores {
-    /// Those of the mesh that this leads to.
-    #[must_use]
-    pub fn of(link: Link, runtime: Handle) -> Self {
-        Self { link, runtime, open: Arc::new(watch::Sender::new(0)) }
-    }
-
-    /// Waits until all have been given back, but not for long: at the end, once nothing asks for them any more. Cancel
-    /// safe.
-    pub async fn settled(&self) {
-        let mut open = self.open.subscribe();
-        if tokio::time::timeout(GIVE_BACK, open.wait_for(|open| *open == 0)).await.is_err() {
-            tracing::warn!("semaphores of the mesh were not given back in time: they end by themselves");
-        }
-    }
-}
-
-/// One that is not given back yet.
-struct Open(Arc<watch::Sender<usize>>);
-
-impl Open {
-    fn of(count: &Arc<watch::Sender<usize>>) -> Self {
-        count.send_modify(|open| *open += 1);
-        Self(count.clone())
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.send_modify(|open| *open -= 1);
     }
 }
 
@@ -123,7 +86,7 @@ type Give = oneshot::Sender<Result<Box<dyn Grant>, Fault>>;
 impl Keeper {
     async fn keep(self, mut give: Give) {
         match self.take(&mut give).await {
-            Ok(Some(held)) => self.hold(held, give).await,
+            Ok(Some((held, _errand))) => self.hold(held, give).await,
             // Nobody may wait for it any more.
             Ok(None) => {}
             Err(fault) => drop(give.send(Err(fault))),
@@ -131,7 +94,7 @@ impl Keeper {
     }
 
     /// Goes on until all of them are held; `None`: they are wanted no more.
-    async fn take(&self, give: &mut Give) -> Result<Option<Held<Replica>>, Fault> {
+    async fn take(&self, give: &mut Give) -> Result<Option<(Held<Replica>, Option<Errand>)>, Fault> {
         let locks: Vec<_> = self.wanted.iter().filter_map(|sema| Some((sema.of_mesh()?, sema.count.get()))).collect();
         let mut over: Option<Arc<Node>> = None;
         loop {
@@ -142,8 +105,9 @@ impl Keeper {
                     Fault::new(format!("{without}, and {} is shared by its hosts", self.named()))
                 })?,
             };
+            let errand = self.link.mesh().map(|mesh| mesh.errands().one());
             match node.client.lock_all(&locks, TTL_S, QUEUE, give.closed()).await {
-                Ok(held) => return Ok(Some(held)),
+                Ok(held) => return Ok(Some((held, errand))),
                 Err(LockError::GivenUp) => return Ok(None),
                 Err(LockError::Held) => continue,
                 Err(LockError::Call(CallError::Stopped)) => {
@@ -154,6 +118,7 @@ impl Keeper {
                 Err(LockError::Call(error)) if !passes(error) => return Err(self.refused(&node, error)),
                 Err(error) => tracing::debug!("{}: {}: {error}; it is asked again", self.who, self.named()),
             }
+            drop(errand);
             tokio::select! {
                 biased;
                 () = give.closed() => return Ok(None),

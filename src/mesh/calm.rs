@@ -9,12 +9,15 @@
 mod tests;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::Duration;
 
+use mgmt_consensus::Member;
 use mgmt_engine::runner::Condition;
 use tokio::sync::watch;
 
-use super::inquiry::{AskError, Asked, ask_all};
+use super::answers::DOWN_MS;
+use super::inquiry::{AskError, Asked, ask_some};
 use super::link::Link;
 use super::messages::inquiry::{Answer, Inquiry};
 use super::node::Node;
@@ -29,8 +32,6 @@ const LONG_PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Silent for longer than this in the leader's eyes, a member is down, and holds up nobody.
-const DOWN_MS: u64 = 30_000;
 
 /// Whether the mesh is converged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,8 +65,9 @@ pub async fn watch(
     mut condition: watch::Receiver<Condition>,
     calm: watch::Sender<Calm>,
 ) {
+    let mut held_by = None;
     loop {
-        let now = look(&link, timeout).await;
+        let now = look(&link, timeout, &mut held_by).await;
         let pause = match &now {
             Calm::Converged => LONG_PAUSE,
             Calm::Soon(rest) => (*rest).clamp(PAUSE_MIN, PAUSE),
@@ -85,8 +87,9 @@ pub async fn watch(
     }
 }
 
-/// Asks everybody.
-async fn look(link: &Link, timeout: Duration) -> Calm {
+/// Asks everybody. Whoever held it up at the last look is asked alone first: where many wait for one, only that one is
+/// asked again and again.
+async fn look(link: &Link, timeout: Duration, held_by: &mut Option<String>) -> Calm {
     let Some(mesh) = link.mesh() else { return Calm::Not("this host has no part in a mesh yet".to_owned()) };
     let node = match (mesh.node(), mesh.stage()) {
         (_, Stage::Left) => return Calm::Never("this host has left the mesh".to_owned()),
@@ -103,15 +106,24 @@ async fn look(link: &Link, timeout: Duration) -> Calm {
     if !node.replica.standing().members().any(|(id, _)| id == node.replica.id()) {
         return Calm::Not("this host has not heard yet who is in the mesh".to_owned());
     }
-    let others = words(&mesh, &node).await;
+    if let Some(last) = held_by.as_deref() {
+        let word = words(&mesh, &node, |host| host == last).await;
+        if let Some(holder) = holder(&own(), &word) {
+            return Calm::Not(holder.to_string());
+        }
+    }
+    let others = words(&mesh, &node, |_| true).await;
     // As it is now: it may have begun to work meanwhile.
-    decide(&own(), &others, timeout)
+    let own = own();
+    *held_by = holder(&own, &others).and_then(|holder| holder.host);
+    decide(&own, &others, timeout)
 }
 
-/// What each of the others says.
-async fn words(mesh: &Mesh, node: &Node) -> Vec<(String, Word)> {
-    let mut asked = ask_all(mesh.runtime(), &node.replica, &Inquiry::Standing {}, PATIENCE).await;
-    asked.retain(|asked| asked.id != node.replica.id());
+/// What each of the others says, of those that are meant.
+async fn words(mesh: &Mesh, node: &Node, is_meant: impl Fn(&str) -> bool) -> Vec<(String, Word)> {
+    let me = node.replica.id();
+    let is_meant = |id, member: &Member| id != me && is_meant(&member.host);
+    let asked = ask_some(mesh.runtime(), &node.replica, is_meant, &Inquiry::Standing {}, PATIENCE).await;
     let is_silent = |asked: &Asked| matches!(asked.answer, Err(AskError::Silent(_)));
     let is_down: BTreeSet<String> = if asked.iter().any(is_silent) {
         let seen = node.look().await.unwrap_or_default();
@@ -154,24 +166,45 @@ fn busy(standing: &Standing, exports: u64) -> Option<String> {
     }
 }
 
-fn decide(own: &Standing, others: &[(String, Word)], timeout: Duration) -> Calm {
-    let said =
-        || others.iter().filter_map(|(_, word)| if let Word::Said(standing) = word { Some(standing) } else { None });
-    let exports = said().chain([own]).map(|standing| standing.exports).max().unwrap_or_default();
-    if let Some(why) = busy(own, exports) {
-        return Calm::Not(format!("this host {why}"));
+/// The first that keeps the mesh from being converged.
+struct Holder {
+    /// Which host; none: this one.
+    host: Option<String>,
+    why: String,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.host.as_deref().unwrap_or("this host"), self.why)
     }
-    for (host, word) in others {
+}
+
+fn said(others: &[(String, Word)]) -> impl Iterator<Item = &Standing> {
+    others.iter().filter_map(|(_, word)| if let Word::Said(standing) = word { Some(standing) } else { None })
+}
+
+fn holder(own: &Standing, others: &[(String, Word)]) -> Option<Holder> {
+    // What anybody knows of the exports is what all are measured by.
+    let exports = said(others).chain([own]).map(|standing| standing.exports).max().unwrap_or_default();
+    if let Some(why) = busy(own, exports) {
+        return Some(Holder { host: None, why });
+    }
+    let holds = |(host, word): &(String, Word)| {
         let why = match word {
             Word::Said(standing) => busy(standing, exports),
             Word::Silent(why) => Some(format!("says nothing: {why}")),
             Word::Excused => None,
         };
-        if let Some(why) = why {
-            return Calm::Not(format!("{host} {why}"));
-        }
+        why.map(|why| Holder { host: Some(host.clone()), why })
+    };
+    others.iter().find_map(holds)
+}
+
+fn decide(own: &Standing, others: &[(String, Word)], timeout: Duration) -> Calm {
+    if let Some(holder) = holder(own, others) {
+        return Calm::Not(holder.to_string());
     }
-    let counted = said().chain([own]).filter(|standing| !standing.ended);
+    let counted = said(others).chain([own]).filter(|standing| !standing.ended);
     let quiet = counted.filter_map(|standing| standing.quiet_ms).min().map(Duration::from_millis);
     match timeout.checked_sub(quiet.unwrap_or_default()) {
         None | Some(Duration::ZERO) => Calm::Converged,

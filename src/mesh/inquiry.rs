@@ -20,7 +20,7 @@ use mgmt_consensus::{Incarnation, PeerId};
 use mgmt_engine::{Clock, Moment};
 use mgmt_store::Shared;
 
-pub use self::asking::{AskError, Asked, ask, ask_all};
+pub use self::asking::{AskError, Asked, ask, ask_all, ask_some};
 use self::places::Places;
 use super::messages::inquiry::{Answer, HostStatus, Inquiry, Since};
 use super::messages::join::Kind;

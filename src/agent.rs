@@ -32,8 +32,7 @@ use crate::diagnostic::Severity;
 use crate::events::Events;
 use crate::kinds::KINDS;
 use crate::ledger::Owed;
-use crate::mesh::link::Link;
-use crate::mesh::{self, Mesh, Over};
+use crate::mesh::{self, Mesh, Over, link::Link};
 use crate::observer::{Listener, Tally, Teller};
 use crate::progress::{self, Progress};
 use crate::shutdown::{Asked, Signals};
@@ -228,6 +227,7 @@ impl Agent {
         let engine = Engine::start(Config { options, workers: None }, clock, runtime.clone(), Box::new(teller), keeper);
         let engine = Arc::new(engine.map_err(|e| cannot("start threads", e))?);
         let together = Together::of(&mut settings, &host, engine.condition(), &runtime);
+        crate::semaphores::serve(&engine, Link::of(&host), runtime);
         let edits = match settings.source.file() {
             Some(path) if settings.watch => Edits::of(&host, path),
             _ => Edits::none(),

@@ -217,7 +217,7 @@ fn settle(info: &KindInfo, params: Params, name: &str, place: Option<&Path>) -> 
     }
     let Some(place) = place else { return Ok(params) };
     let last = path.rsplit('/').next().unwrap_or_default();
-    if matches!(last, "" | "." | "..") || last.contains('\0') {
+    if !is_name(last) {
         return Err(format!("its path {} does not end in the name of a file", Printable(&path)));
     }
     let mut settled = Params::default();
@@ -230,10 +230,15 @@ fn settle(info: &KindInfo, params: Params, name: &str, place: Option<&Path>) -> 
     Ok(settled)
 }
 
+/// Whether it names a file, and nothing that could be mistaken for something else.
+fn is_name(last: &str) -> bool {
+    !matches!(last, "" | "." | "..") && !last.contains(char::is_control)
+}
+
 /// Where an export that is not understood would stand: what stands there already is not purged for that.
 fn guess(place: &Path, bytes: &[u8]) -> Option<PathBuf> {
     let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
     let text = |field: &str| value.get("params")?.get(field)?.as_str();
     let last = text("path").or_else(|| text("basename"))?.rsplit('/').next()?;
-    (!matches!(last, "" | "." | "..")).then(|| place.join(last))
+    is_name(last).then(|| place.join(last))
 }

@@ -28,12 +28,12 @@ pub(super) fn carried(item: &Item, params: &Params) -> Result<(Params, Vec<Strin
     let kind = item.info.name;
     if kind != "file" {
         if item.hosts.is_empty() && !HARMLESS.contains(&kind) {
-            return Err(format!("a {kind} of another host is taken only by an item that says which hosts"));
+            return Err(format!("{kind} resources of other hosts are taken only by an item that says which hosts"));
         }
         return Ok((params.clone(), Vec::new()));
     }
     if item.pattern.is_none() && item.hosts.is_empty() {
-        return Err("a file of another host is taken without a pattern only by an item that says which hosts".into());
+        return Err("files of other hosts are taken without a pattern only by an item that says which hosts".into());
     }
     file(item, params)
 }

@@ -96,7 +96,13 @@ collect:
             ("db", "file", "one", &PLAIN.replace("one", "two")),
             ("web1", "file", "old", PLAIN),
         ],
-        expect![[r#""#]],
+        expect![[r#"
+            file[local] at 6:5 path /p/local
+            file[one@db] at 8:3 path /p/two
+            file[mine@web1] at 8:3 path /p/mine mode 4755 owner root
+            file[one@web2] at 8:3 path /p/one
+            exports file[mine]
+        "#]],
     );
 }
 
@@ -124,7 +130,37 @@ fn others_carry_a_name_contents_a_state_and_permissions() {
             let text = format!("graph: g\ncollect:\n- {}", item.replace("NAME", name));
             shown += &show(&with(&text, &[(host, "file", name, record)]));
         }
-        let expected = if item.contains("allow") { expect![[r#""#]] } else { expect![[r#""#]] };
+        let expected = if item.contains("allow") {
+            expect![[r#"
+            file[plain@h0] at 3:3 path /p/plain/f mode 0640
+            file[owner@h1] at 3:3 path /p/owner/f owner root
+            file[owner@h1] without: group is not allowed
+            file[setuid@h2] at 3:3 path /p/setuid/f mode 4755
+            file[prefix@h3] at 3:3 path /p/prefix/f mode 6711
+            file[symbolic@h4] at 3:3 path /p/symbolic/f
+            file[link@h5] at 3:3 path /p/link/f
+            file[source@h6] at 3:3 path /p/source/f
+            skips file[parts] of h7 at 3:3: it has fragments, which this item does not allow
+            file[force@h8] at 3:3 path /p/force/f
+        "#]]
+        } else {
+            expect![[r#"
+            file[plain@h0] at 3:3 path /p/plain/f mode 0640
+            file[owner@h1] at 3:3 path /p/owner/f
+            file[owner@h1] without: group is not allowed, owner is not allowed
+            file[setuid@h2] at 3:3 path /p/setuid/f mode 0755
+            file[setuid@h2] without: mode 4755 is taken as 0755
+            file[prefix@h3] at 3:3 path /p/prefix/f mode 0711
+            file[prefix@h3] without: mode 0o6711 is taken as 0711
+            file[symbolic@h4] at 3:3 path /p/symbolic/f
+            file[symbolic@h4] without: mode u+s is not allowed
+            skips file[link] of h5 at 3:3: it has source, which this item does not allow
+            skips file[source] of h6 at 3:3: it has source, which this item does not allow
+            skips file[parts] of h7 at 3:3: it has fragments, which this item does not allow
+            file[force@h8] at 3:3 path /p/force/f
+            file[force@h8] without: force is not allowed
+        "#]]
+        };
         expected.assert_eq(&shown);
     }
 }
@@ -146,7 +182,19 @@ fn nothing_leaves_the_pattern_by_its_name() {
     let record = format!(r#"{{"v":1,"params":{{"path":"/x/{long}","content":"a","state":"exists"}}}}"#);
     shown += &show(&with("graph: g\ncollect:\n- {kind: file, pattern: /p/}", &[("h", "file", "n", &record)]))
         .replace(&long, "LONG");
-    expect![[r#""#]].assert_eq(&shown);
+    expect![[r#"
+        skips file[n] of h0 at 3:3: its path /x/.. does not end in the name of a file
+        skips file[n] of h1 at 3:3: its path /x/. does not end in the name of a file
+        skips file[n] of h2 at 3:3: it is a directory, and only files are collected
+        skips file[n] of h3 at 3:3: it is a directory, and only files are collected
+        skips file[n] of h4 at 3:3: its field 'path' has a value that this program does not understand
+        file[n@h5] at 3:3 path /p/passwd
+        skips file[n] of h6 at 3:3: its path /x/a\u{0}b does not end in the name of a file
+        skips file[n] of h7 at 3:3: its path /x/a\nb does not end in the name of a file
+        file[n@h8] at 3:3 path /p/name
+        file[n@h] at 3:3 path /p/LONG
+    "#]]
+    .assert_eq(&shown);
 }
 
 #[test]
@@ -170,7 +218,13 @@ collect:
 - {kind: msg}
 ",
         &exports,
-        expect![[r#""#]],
+        expect![[r#"
+            msg[m@bad] at 7:3
+            noop[n@bad] at 6:3
+            skips exec[c] of bad at 4:3: exec resources of other hosts are taken only by an item that says which hosts
+            skips file[f] of bad at 5:3: files of other hosts are taken without a pattern only by an item that says which hosts
+            skips exec[c] of good at 4:3: exec resources of other hosts are taken only by an item that says which hosts
+        "#]],
     );
     check(
         "
@@ -181,7 +235,10 @@ collect:
 - {kind: noop, name: 'x*'}
 ",
         &exports,
-        expect![[r#""#]],
+        expect![[r#"
+            file[f@bad] at 5:3 path /tmp/x/one
+            exec[c@good] at 4:3
+        "#]],
     );
 }
 
@@ -201,7 +258,17 @@ collect:
 - {kind: file, pattern: /r/}
 ",
         &[("a", "file", "one", PLAIN), ("b", "file", "one", PLAIN), ("b", "file", "two", &PLAIN.replace("one", "two"))],
-        expect![[r#""#]],
+        expect![[r#"
+            file[same] at 5:5 path /p/one
+            file[two@b] at 6:5 path /elsewhere
+            file[one@a#/q] at 9:3 path /q/one
+            file[one@a#/r] at 11:3 path /r/one
+            file[two@b#/r] at 11:3 path /r/two
+            skips file[one] of a at 8:3: its path /p/one is that of file[same]
+            skips file[one] of b at 9:3: its path /q/one is that of file[one@a#/q]
+            skips file[one] of b at 11:3: its path /r/one is that of file[one@a#/r]
+            skips file[two] of b at 9:3: this host has a file[two@b] of its own
+        "#]],
     );
 }
 
@@ -217,7 +284,13 @@ fn what_is_not_understood_is_left_alone() {
             ("e", "quantum", "q", PLAIN),
             ("f", "file", "good", PLAIN),
         ],
-        expect![[r#""#]],
+        expect![[r#"
+            file[good@f] at 3:3 path /p/one
+            skips file[one] of a at 3:3: it is of version 2, and this program knows 1
+            skips file[one] of b at 3:3: it has the field 'immutable', which this program does not know
+            skips file[one] of c at 3:3: it is no export that this program knows
+            skips file[one] of d at 3:3: mode: banana is no mode: 0644 or u+rwx,go-w would be one
+        "#]],
     );
 }
 
@@ -235,7 +308,13 @@ edges:
 collect:
 - {kind: file, pattern: /p/}
 ";
-    check(text, &[], expect![[r#""#]]);
+    check(
+        text,
+        &[],
+        expect![[r#"
+        exec[reload] at 5:5
+    "#]],
+    );
     check(
         text,
         &[
@@ -243,7 +322,16 @@ collect:
             ("b", "file", "one", PLAIN),
             ("b", "file", "two", &PLAIN.replace("x/one", "x/two")),
         ],
-        expect![[r#""#]],
+        expect![[r#"
+            exec[reload] at 5:5
+            file[one@a] at 11:3 path /p/a
+            file[one@b] at 11:3 path /p/one
+            file[two@b] at 11:3 path /p/two
+            file[one@a] -> exec[reload] notify
+            file[one@b] -> exec[reload] notify
+            exec[reload] -> file[two@b]
+            file[one@b] -> file[two@b]
+        "#]],
     );
     // Another host closes no circle.
     check(
@@ -259,7 +347,12 @@ collect:
 - {kind: file, pattern: /p/}
 ",
         &[("b", "file", "one", PLAIN)],
-        expect![[r#""#]],
+        expect![[r#"
+            exec[e] at 5:5
+            file[one@b] at 10:3 path /p/one
+            file[one@b] -> exec[e]
+            g:10:3: file[one@b]: does not wait for exec[e], which waits for it already
+        "#]],
     );
     check(
         "
@@ -273,7 +366,12 @@ collect:
 - {kind: file, pattern: /p/, name: 'web*'}
 ",
         &[],
-        expect![[r#""#]],
+        expect![[r#"
+            exports file[exported]
+            g:5:36: exec[e]: after: file[exported] is exported, not run here
+            g:5:54: exec[e]: after: there is no file[nowhere]
+            g:5:71: exec[e]: after: there is no noop[x]
+        "#]],
     );
 }
 
@@ -290,8 +388,27 @@ collect:
 - {kind: file, pattern: /p/q/}
 ";
     let unknown = Options { sight: Arc::default(), ..options(&[]) };
-    expect![[r#""#]].assert_eq(&show(&assemble_bytes(text.as_bytes(), &unknown, KINDS, &host())));
-    check(text, &[("a", "file", "one", PLAIN)], expect![[r#""#]]);
+    expect![[r#"
+        file[above] at 5:5 path /p
+        file[inside] at 6:5 path /p/q/r
+        file[beside] at 7:5 path /s purge true
+        file[above] -> file[inside] automatic
+        file[above] waits to purge
+        file[inside] waits to purge
+    "#]]
+    .assert_eq(&show(&assemble_bytes(text.as_bytes(), &unknown, KINDS, &host())));
+    check(
+        text,
+        &[("a", "file", "one", PLAIN)],
+        expect![[r#"
+        file[above] at 5:5 path /p purge true
+        file[inside] at 6:5 path /p/q/r purge true
+        file[beside] at 7:5 path /s purge true
+        file[one@a] at 9:3 path /p/q/one
+        file[above] -> file[inside] automatic
+        file[above] -> file[one@a] automatic
+    "#]],
+    );
     // What stands there under a name that cannot be taken now is not purged for that.
     let newer = r#"{"v":1,"params":{"path":"/x/newer","immutable":true}}"#;
     let assembled = with(text, &[("a", "file", "newer", newer)]);
@@ -322,7 +439,23 @@ collect:
 - {kind: noop, pattern: /x/}
 ",
         &[],
-        expect![[r#""#]],
+        expect![[r#"
+            exports file[twice]
+            exports file[edges]
+            skips file[twice] of web1 at 15:3: its path /x is that of file[edges@web1]
+            g:5:5: file[d]: a directory cannot be exported
+            g:6:5: file[p]: a file with fragments cannot be exported
+            g:8:5: file[twice]: is there twice, with different parameters (also at g:7:5)
+            g:9:45: file[wrong]: mode: banana is no mode: 0644 or u+rwx,go-w would be one
+            g:10:5: file[edges]: edges of an export are dropped: write them where it is collected
+            g:12:3: collect: expected a map, found a text
+            g:13:3: collect: the key 'kind' is missing
+            g:14:10: unknown kind 'fil' (did you mean 'file'? there are: noop, file, exec, timer, msg)
+            g:15:16: collect: unknown key 'patern' (did you mean 'pattern'?) ignored
+            g:16:24: collect of file: allow needs hosts: say whose resources may carry more
+            g:17:36: collect of file: allow: file has no 'ower' (did you mean 'owner'?)
+            g:18:25: collect of noop: a pattern is for files only, and has no effect here
+        "#]],
     );
 }
 

@@ -12,6 +12,7 @@ pub mod events;
 pub mod exchange;
 pub mod facts;
 pub mod kinds;
+pub mod kv;
 pub mod ledger;
 pub mod logging;
 pub mod mesh;

@@ -165,6 +165,7 @@ async fn judge(graph: &Graph, number: usize, look: Look) -> (Answer, Vec<(PathBu
             (Answer::Unknown { because: "why is hidden, because it is sensitive".to_owned() }, Vec::new())
         }
         Ok(Check::Unknown(because)) => (Answer::Unknown { because }, Vec::new()),
+        Ok(Check::Later(what)) => (Answer::Unknown { because: format!("it waits for {what}") }, Vec::new()),
         Ok(Check::Drifted(fix)) => {
             let change = if vertex.meta.sensitive { None } else { fix.change() };
             let promises = if noop { Vec::new() } else { fix.promises() };

@@ -80,7 +80,9 @@ pub fn sentence(snapshot: &Snapshot, worth: Duration) -> Option<String> {
     let age = |stand: &Stand| stand.running_since.map(|since| snapshot.now.since(since));
     let mut running: Vec<_> =
         snapshot.stands.iter().filter_map(|s| Some((age(s).filter(|age| *age >= worth)?, s))).collect();
-    if running.is_empty() {
+    let awaits = |stand: &&Stand| stand.awaits.is_some() && stand.standing == Standing::Waiting;
+    let awaiting: Vec<_> = snapshot.stands.iter().filter(awaits).collect();
+    if running.is_empty() && awaiting.is_empty() {
         return None;
     }
     running.sort_by_key(|(age, _)| std::cmp::Reverse(*age));
@@ -89,13 +91,15 @@ pub fn sentence(snapshot: &Snapshot, worth: Duration) -> Option<String> {
     if let more @ 1.. = running.len().saturating_sub(NAMED_MAX) {
         text.push_str(&format!(" and {more} more"));
     }
-    let waiting: Vec<_> = snapshot.stands.iter().filter(|s| s.standing == Standing::Waiting).collect();
-    let named = waiting.iter().take(NAMED_MAX).map(|s| match s.waits_for.first() {
-        Some(first) => format!("{} for {first}", s.id),
-        None => s.id.to_string(),
+    let others = |stand: &&Stand| stand.awaits.is_none() && stand.standing == Standing::Waiting;
+    let waiting: Vec<_> = awaiting.into_iter().chain(snapshot.stands.iter().filter(others)).collect();
+    let named = waiting.iter().take(NAMED_MAX).map(|s| match (&s.awaits, s.waits_for.first()) {
+        (Some(what), _) => format!("{} for {what}", s.id),
+        (None, Some(first)) => format!("{} for {first}", s.id),
+        (None, None) => s.id.to_string(),
     });
     if !waiting.is_empty() {
-        text.push_str("; waiting: ");
+        text.push_str(if text.is_empty() { "waiting: " } else { "; waiting: " });
         text.push_str(&named.collect::<Vec<_>>().join(", "));
         if let more @ 1.. = waiting.len().saturating_sub(NAMED_MAX) {
             text.push_str(&format!(" and {more} more"));
@@ -117,6 +121,7 @@ mod tests {
             standing,
             running_since: since.map(Moment::from_millis),
             waits_for: waits.iter().map(|w| Id::new("exec", w)).collect(),
+            awaits: None,
             fault: None,
             changes: 0,
         };
@@ -133,5 +138,7 @@ mod tests {
         assert_eq!(sentence(&snapshot, WORTH).as_deref(), Some("exec[a] 7s; waiting: exec[b] for exec[a]"));
         snapshot.stands.remove(0);
         assert_eq!(sentence(&snapshot, WORTH), None);
+        snapshot.stands[0] = Stand { awaits: Some("a key".to_owned()), ..stand("d", Standing::Waiting, None, &[]) };
+        assert_eq!(sentence(&snapshot, WORTH).as_deref(), Some("waiting: exec[d] for a key"));
     }
 }

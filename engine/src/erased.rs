@@ -75,6 +75,7 @@ impl<R: Resource> Erased for R {
             Ok(match Resource::check(&*self, &look).await? {
                 Check::Converged => Check::Converged,
                 Check::Unknown(why) => Check::Unknown(why),
+                Check::Later(what) => Check::Later(what),
                 Check::Drifted(drift) => {
                     let fix: Box<dyn Fix> = Box::new(Found { resource: self, drift });
                     Check::Drifted(fix)

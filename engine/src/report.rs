@@ -63,7 +63,7 @@ pub enum What {
 /// How a vertex stands, for status, progress and pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Standing {
-    /// Not looked at yet: predecessors are not done.
+    /// Not looked at yet: predecessors are not done, or what it cannot be looked at without is not there.
     Waiting,
     /// Being looked at, repaired or refreshed, or about to be.
     Busy,
@@ -124,6 +124,8 @@ pub struct Stand {
     pub running_since: Option<Moment>,
     /// Predecessors that are not clean: the first few, if it waits or is held back.
     pub waits_for: Vec<Id>,
+    /// What it waits for that is no predecessor, in words.
+    pub awaits: Option<String>,
     /// The last fault, while it is failed or retrying.
     pub fault: Option<String>,
     /// Repairs and refreshes since it entered.

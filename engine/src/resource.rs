@@ -218,6 +218,9 @@ pub enum Check<D> {
     Drifted(D),
     /// In a plan only: cannot be told, because ….
     Unknown(String),
+    /// Cannot be looked at yet: it waits for …, and its watch raises the signal when that is there. The vertex is not
+    /// quiet until then.
+    Later(Cow<'static, str>),
 }
 
 /// What an apply did.

@@ -233,7 +233,7 @@ impl Schedule {
         self.running
     }
 
-    /// Whether a vertex waits for time to pass, or for a semaphore.
+    /// Whether a vertex waits for time to pass, for a semaphore, or for what it cannot be looked at without.
     pub fn is_waiting(&self) -> bool {
         self.busy > self.running + self.ready.len()
     }
@@ -276,7 +276,7 @@ impl Schedule {
             self.set_step(slot, Step::Idle);
         }
         for slot in 0..self.vertices.len() {
-            if matches!(self.vertices[slot].step, Step::Pausing(_) | Step::Parked) {
+            if matches!(self.vertices[slot].step, Step::Pausing(_) | Step::Parked | Step::Awaiting) {
                 self.set_step(slot_number(slot), Step::Idle);
             }
         }
@@ -312,7 +312,12 @@ impl Schedule {
     fn raise(&mut self, ticket: Ticket, cause: Cause, now: Moment) {
         if self.alive(ticket) && !self.vertices[ticket.slot as usize].leaving {
             let revision = self.revise();
-            self.vertices[ticket.slot as usize].raise(revision, cause, now);
+            let vertex = &mut self.vertices[ticket.slot as usize];
+            vertex.raise(revision, cause, now);
+            if vertex.step == Step::Awaiting {
+                vertex.awaits = None;
+                self.set_step(ticket.slot, Step::Idle);
+            }
             self.turn(ticket.slot, now);
         }
     }

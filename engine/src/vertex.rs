@@ -32,6 +32,8 @@ pub(crate) enum Step {
     Pausing(Moment),
     /// Waits for semaphores.
     Parked,
+    /// Waits for its watch to say that it can be looked at.
+    Awaiting,
     Queued(Deed),
     Running(Deed, Moment),
 }
@@ -52,6 +54,8 @@ pub enum Found {
     Converged,
     /// Not as wanted; the drift as a sentence.
     Drifted(String),
+    /// Cannot be looked at before its watch says so; what it waits for.
+    Later(String),
 }
 
 /// What follows.
@@ -63,6 +67,8 @@ pub(crate) enum Next {
     Do(Deed),
     /// Look again, not before then.
     Pause(Moment),
+    /// Look again when its watch says so.
+    Await,
 }
 
 #[derive(Debug)]
@@ -86,6 +92,8 @@ pub(crate) struct Vertex {
     pub(crate) fault: Option<String>,
     /// Its watch has failed while a look ran.
     pub(crate) watch_fault: Option<Fault>,
+    /// What it waits for that is no predecessor.
+    pub(crate) awaits: Option<Box<str>>,
     pub(crate) changes: u64,
     /// Boxed, because hardly any vertex is ever repaired often.
     pub(crate) contest: Option<Box<Contest>>,
@@ -122,6 +130,7 @@ impl Vertex {
             cause,
             fault: None,
             watch_fault: None,
+            awaits: None,
             changes: 0,
             contest: None,
             raised: 1,
@@ -212,6 +221,12 @@ impl Vertex {
         let drift = match found {
             Found::Converged => return self.converged(noop, say),
             Found::Drifted(drift) => drift,
+            // What has been raised since may be what it waits for.
+            Found::Later(_) if self.raised != self.looking => return Next::Rest,
+            Found::Later(what) => {
+                self.awaits = Some(what.into());
+                return Next::Await;
+            }
         };
         if noop || self.meta.noop {
             say(What::WouldChange { cause: self.cause, drift });

@@ -6,7 +6,7 @@
 //! - `graph a -> b, b => c, d`: replaces the graph; `=>` notifies. Vertices keep their meta from earlier `meta` lines;
 //!   one written `a'` is another version of `a`.
 //! - `meta a retry=2 delay=10 poll=5 limit=1/3 sema=x:1 noop`
-//! - `looked a clean`, `looked a TEXT` (drifted), `looked a ! TEXT` (failed)
+//! - `looked a clean`, `looked a TEXT` (drifted), `looked a later` (not yet), `looked a ! TEXT` (failed)
 //! - `applied a`, `applied a refreshed`, `applied a unchanged`, `applied a ! TEXT`; `refreshed a`
 //! - `raised a`, `ticked a`, `unarmed a ! TEXT`, `watch a ! TEXT`; `wait MILLIS`, `wake` (to the next deadline); `drain`
 //! - `hold`: nothing is pulled until `pull`; `back a`: what was pulled last for `a` is put back
@@ -153,6 +153,7 @@ impl Play {
                 match (fault, what) {
                     (Some(fault), _) => Err(fault),
                     (None, "clean") => Ok(Found::Converged),
+                    (None, "later") => Ok(Found::Later("what is not there yet".to_owned())),
                     (None, drift) => Ok(Found::Drifted(drift.to_owned())),
                 },
             ),

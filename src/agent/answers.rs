@@ -70,6 +70,7 @@ impl Shared {
                     "standing": s.standing.word(),
                     "changes": s.changes,
                     "fault": s.fault,
+                    "awaits": s.awaits,
                     "waits_for": s.waits_for.iter().map(ToString::to_string).collect::<Vec<_>>(),
                     "running_ms": s.running_since.map(|at| snapshot.now.since(at).as_millis()),
                 })

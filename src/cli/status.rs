@@ -66,6 +66,9 @@ fn print(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
         if !waits.is_empty() {
             write!(out, ", after {}", waits.join(", "))?;
         }
+        if let Some(what) = resource["awaits"].as_str().filter(|_| resource["standing"] == "waiting") {
+            write!(out, ", waits for {}", Escaped(what))?;
+        }
         match resource["fault"].as_str() {
             Some(fault) => writeln!(out, ": {}", Escaped(fault))?,
             None => writeln!(out)?,

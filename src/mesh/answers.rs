@@ -8,7 +8,7 @@ mod cluster;
 mod keys;
 mod members;
 mod peers;
-mod refusals;
+pub(crate) mod refusals;
 mod status;
 mod tokens;
 

@@ -32,6 +32,12 @@ enum Hope {
 #[error("{0}")]
 pub struct Without(pub String);
 
+impl Without {
+    fn never() -> Self {
+        Self("this run has no part in a mesh".to_owned())
+    }
+}
+
 impl Default for Link {
     fn default() -> Self {
         Self::new()
@@ -74,6 +80,18 @@ impl Link {
         self.mesh()?.node()
     }
 
+    /// The present life; `None` if it is on its way, or may come.
+    ///
+    /// # Errors
+    /// None is on its way.
+    pub fn now(&self) -> Result<Option<Arc<Node>>, Without> {
+        match &*self.0.borrow() {
+            Hope::Open => Ok(None),
+            Hope::None => Err(Without::never()),
+            Hope::Mesh(mesh) => present(mesh, &mesh.stage()),
+        }
+    }
+
     /// Waits until another part than the present one is set. Cancel safe.
     pub async fn changed(&self) {
         // The sender lives as long as this.
@@ -94,7 +112,7 @@ impl Link {
                     next = next(&mesh, than) => return next,
                     _ = hope.changed() => {}
                 },
-                Hope::None => return Err(Without("this run has no part in a mesh".to_owned())),
+                Hope::None => return Err(Without::never()),
                 // The sender lives as long as this.
                 Hope::Open => drop(hope.changed().await),
             }
@@ -115,21 +133,24 @@ impl Link {
     }
 }
 
+/// The life of a mesh that stands so, if there is one.
+fn present(mesh: &Mesh, stage: &Stage) -> Result<Option<Arc<Node>>, Without> {
+    match (mesh.node(), stage) {
+        (Some(node), _) => Ok(Some(node)),
+        (None, Stage::Coming(_) | Stage::Member) => Ok(None),
+        (None, Stage::Left) => Err(Without("this host has left the mesh".to_owned())),
+        (None, Stage::Stopped(why) | Stage::Outdated(why)) => Err(Without(why.clone())),
+    }
+}
+
 /// The next life of a mesh other than `than`.
 async fn next(mesh: &Mesh, than: Option<&Arc<Node>>) -> Result<Arc<Node>, Without> {
     let mut stages = mesh.stages();
     loop {
         // Seen before looking: what comes after it wakes this.
         let stage = stages.borrow_and_update().clone();
-        if let Some(node) = mesh.node()
-            && than.is_none_or(|than| !Arc::ptr_eq(&node, than))
-        {
+        if let Some(node) = present(mesh, &stage)?.filter(|node| than.is_none_or(|than| !Arc::ptr_eq(node, than))) {
             return Ok(node);
-        }
-        match stage {
-            Stage::Coming(_) | Stage::Member => {}
-            Stage::Left => return Err(Without("this host has left the mesh".to_owned())),
-            Stage::Stopped(why) | Stage::Outdated(why) => return Err(Without(why)),
         }
         // The sender lives as long as the mesh.
         drop(stages.changed().await);

@@ -187,6 +187,7 @@ impl Core {
             Outcome::Looked(Ok(Check::Converged)) => Event::Looked(ticket, Ok(Found::Converged)),
             // Only a plan may answer so; outside of one it is a fault of the kind, not a reason to stop.
             Outcome::Looked(Ok(Check::Unknown(why))) => Event::Looked(ticket, Err(hide(Fault::new(why)))),
+            Outcome::Looked(Ok(Check::Later(what))) => Event::Looked(ticket, Ok(Found::Later(what.into_owned()))),
             Outcome::Looked(Err(fault)) => Event::Looked(ticket, Err(hide(fault))),
             Outcome::NotArmed(fault) => Event::NotArmed(ticket, hide(fault)),
             Outcome::WatchFailed(fault) => Event::WatchFailed(ticket, hide(fault)),

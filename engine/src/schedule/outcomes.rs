@@ -191,6 +191,10 @@ impl Schedule {
                 self.give_back(slot);
                 self.pause(slot, until);
             }
+            Next::Await if !self.draining => {
+                self.set_step(slot, Step::Awaiting);
+                self.give_back(slot);
+            }
             _ => {
                 self.set_step(slot, Step::Idle);
                 self.give_back(slot);

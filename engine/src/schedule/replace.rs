@@ -92,7 +92,7 @@ impl Schedule {
                 }
                 Step::Queued(_) => queued.push(slot),
                 Step::Parked => self.permits.forget(slot),
-                Step::Idle | Step::Pausing(_) => {}
+                Step::Idle | Step::Pausing(_) | Step::Awaiting => {}
             }
             self.set_step(slot, Step::Idle);
             self.release_slot(slot);

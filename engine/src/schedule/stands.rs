@@ -58,6 +58,7 @@ impl Schedule {
         let standing = match (vertex.step, vertex.state) {
             _ if vertex.contest.as_ref().is_some_and(|contest| contest.is_contested()) => Standing::Contested,
             (Step::Pausing(_), _) => Standing::Retrying,
+            (Step::Awaiting, _) => Standing::Waiting,
             (Step::Running(..) | Step::Queued(_) | Step::Parked, _) => Standing::Busy,
             (Step::Idle, State::Failed) => Standing::Failed,
             // It failed with attempts left, which a drain took from it.
@@ -80,6 +81,7 @@ impl Schedule {
             standing,
             running_since: if let Step::Running(_, since) = vertex.step { Some(since) } else { None },
             waits_for: waits_for.get(&slot).filter(|_| waits).cloned().unwrap_or_default(),
+            awaits: vertex.awaits.as_deref().map(Into::into),
             fault: vertex.fault.clone(),
             changes: vertex.changes,
         }

@@ -111,6 +111,7 @@ impl Bed {
             Check::Converged => "converged".to_owned(),
             Check::Drifted(due) => due.to_string(),
             Check::Unknown(why) => format!("unknown {why}"),
+            Check::Later(what) => unreachable!("a command waits for nothing: {what}"),
         })
     }
 

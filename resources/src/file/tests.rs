@@ -136,6 +136,7 @@ impl Bench {
             Ok(Check::Drifted(fix)) => fix,
             Ok(Check::Converged) => return ("converged".to_owned(), String::new()),
             Ok(Check::Unknown(why)) => return (format!("unknown {why}"), String::new()),
+            Ok(Check::Later(what)) => return (format!("waits for {what}"), String::new()),
             Err(fault) => return (format!("fault: {}", self.relative(&fault)), String::new()),
         };
         let drift = self.relative(&fix.to_string());
@@ -240,6 +241,7 @@ fn said(checked: Checked) -> String {
         Ok(Check::Drifted(fix)) => fix.to_string(),
         Ok(Check::Converged) => "converged".to_owned(),
         Ok(Check::Unknown(why)) => format!("unknown {why}"),
+        Ok(Check::Later(what)) => format!("waits for {what}"),
         Err(fault) => format!("fault: {fault}"),
     }
 }

@@ -7,17 +7,17 @@ use crate::cli::{Exit, Failure};
 
 /// Who asked, and for what: the words of the sentence.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asked<'a> {
+pub(crate) struct Asked<'a> {
     /// The host with whose rights it was asked.
-    pub(super) host: &'a str,
+    pub(crate) host: &'a str,
     /// What its certificate says.
-    pub(super) role: Role,
+    pub(crate) role: Role,
     /// A key or prefix that was to be written, as people name it.
-    pub(super) key: Option<&'a str>,
+    pub(crate) key: Option<&'a str>,
 }
 
 /// The sentence and the exit code.
-pub(super) fn failure(error: CallError, asked: Asked<'_>) -> Failure {
+pub(crate) fn failure(error: CallError, asked: Asked<'_>) -> Failure {
     let Asked { host, role, key } = asked;
     let exit = match error {
         CallError::Refused(refusal) => match refusal {

@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 
 use crate::cli::{Exit, Failure};
 use crate::events::Happened;
+use crate::mesh::following::Stream;
 pub use client::{Client, Talk, find};
 use mesh::{Ask, Reply};
 
@@ -63,6 +64,9 @@ pub enum Question {
         last: usize,
         /// Go on.
         follow: bool,
+        /// Only on this host.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        local: bool,
     },
     /// To this host's part in the mesh.
     Mesh {
@@ -90,14 +94,34 @@ pub enum Line {
     Event(Happened),
     /// The asker was too slow: so many events are missing here.
     Missed(u64),
+    /// An event of one of the hosts of a mesh, to be shown with its name.
+    Told(Happened),
+    /// So many events of a host are missing here.
+    Lost {
+        /// Which host.
+        host: String,
+        /// How many.
+        missed: u64,
+    },
+    /// Something about a host that is followed.
+    Note {
+        /// Which host.
+        host: String,
+        /// What, in words.
+        note: String,
+    },
 }
 
 /// What an agent can be asked for.
 pub trait Answers: Send + Sync + 'static {
     /// The status, as one JSON value.
     fn status(&self, all: bool, local: bool) -> impl Future<Output = serde_json::Value> + Send;
+    /// This host's name.
+    fn hostname(&self) -> &str;
     /// Events.
     fn events(&self) -> &crate::events::Events;
+    /// Events of all hosts, the last so many, and if that is wished all that come; `None` without a mesh.
+    fn everywhere(&self, last: usize, follow: bool) -> Option<Stream>;
     /// Answers what is asked of the mesh.
     ///
     /// # Errors
@@ -228,20 +252,20 @@ async fn answer(stream: UnixStream, answers: &impl Answers, places: &Places) -> 
     };
     match question {
         Question::Status { all, local } => send(&mut talk.write, &answers.status(all, local).await).await,
-        Question::Events { last, follow } => tell_events(&mut talk, answers.events(), last, follow).await,
+        Question::Events { last, follow, local: true } => tell_events(&mut talk, answers, last, follow).await,
+        Question::Events { last, follow, local: false } => match answers.everywhere(last, follow) {
+            Some(stream) => tell_everywhere(&mut talk, stream).await,
+            None => tell_events(&mut talk, answers, last, follow).await,
+        },
         Question::Mesh { question } => answers.mesh(question, talk).await,
     }
 }
 
-async fn tell_events(
-    talk: &mut Conversation,
-    events: &crate::events::Events,
-    last: usize,
-    follow: bool,
-) -> io::Result<()> {
-    let (past, mut future) = events.follow(last);
+async fn tell_events(talk: &mut Conversation, answers: &impl Answers, last: usize, follow: bool) -> io::Result<()> {
+    let (past, mut future) = answers.events().follow(last);
+    let line = |event| Line::Event(Happened { host: Some(answers.hostname().to_owned()), ..event });
     for event in past {
-        send(&mut talk.write, &Line::Event(event)).await?;
+        send(&mut talk.write, &line(event)).await?;
     }
     if !follow {
         return Ok(());
@@ -251,11 +275,23 @@ async fn tell_events(
             biased;
             () = talk.hung_up() => return Ok(()),
             event = future.recv() => match event {
-                Ok(event) => Line::Event(event),
+                Ok(event) => line(event),
                 Err(RecvError::Lagged(missed)) => Line::Missed(missed),
                 Err(RecvError::Closed) => return Ok(()),
             },
         };
+        send(&mut talk.write, &line).await?;
+    }
+}
+
+async fn tell_everywhere(talk: &mut Conversation, mut stream: Stream) -> io::Result<()> {
+    loop {
+        let line = tokio::select! {
+            biased;
+            () = talk.hung_up() => return Ok(()),
+            line = stream.next() => line,
+        };
+        let Some(line) = line else { return Ok(()) };
         send(&mut talk.write, &line).await?;
     }
 }

@@ -275,10 +275,12 @@ impl Happened {
     }
 
     /// The same with no text longer than fits on a page.
-    fn clipped(&self) -> Self {
+    #[must_use]
+    pub fn clipped(&self) -> Self {
         let mut event = self.clone();
-        let Self { resource, cause, drift, text, .. } = &mut event;
-        for text in [Some(resource), cause.as_mut(), drift.as_mut(), text.as_mut()].into_iter().flatten() {
+        let Self { host: _, time, resource, event: word, cause, drift, text, .. } = &mut event;
+        let texts = [Some(time), Some(resource), Some(word), cause.as_mut(), drift.as_mut(), text.as_mut()];
+        for text in texts.into_iter().flatten() {
             if text.len() > TEXT_BYTES_MAX {
                 text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
                 text.push('…');

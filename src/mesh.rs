@@ -9,6 +9,7 @@ pub mod backup;
 pub mod bootstrap;
 pub mod doctor;
 pub mod door;
+pub mod following;
 pub mod handover;
 pub mod house;
 pub mod inquiry;

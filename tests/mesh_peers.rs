@@ -6,11 +6,14 @@ mod mesh;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mesh::PATIENCE;
-use mesh::peer::{Peers, Recipe};
+use mesh::peer::{MGMT, Peers, Recipe};
 use mesh::wait;
 use serde_json::Value;
 
@@ -69,4 +72,82 @@ fn status_shows_all_peers_in_their_own_words_and_needs_no_quorum() {
     assert_eq!(gone["b"]["graph"], Value::Null);
     let text = recipe.verb(["status"]).out;
     assert!(text.contains("no answer") && text.contains("\n  b: no answer: "), "{text}");
+}
+
+/// `events --follow` as it goes on. Killed when dropped.
+struct Following {
+    child: Child,
+    lines: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Following {
+    fn of(recipe: &Recipe, more: &[&str]) -> Self {
+        let mut command = Command::new(MGMT);
+        command.args(["events", "--follow", "--json"]).args(more).args(["--hostname", &recipe.host]);
+        command.arg("--prefix").arg(&recipe.prefix).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (lines, out) = (Arc::new(Mutex::new(Vec::new())), BufReader::new(child.stdout.take().unwrap()));
+        let kept = lines.clone();
+        std::thread::spawn(move || {
+            for line in out.lines() {
+                let Ok(line) = line else { break };
+                kept.lock().unwrap().push(serde_json::from_str(&line).unwrap());
+            }
+        });
+        Self { child, lines }
+    }
+
+    fn all(&self) -> Vec<Value> {
+        self.lines.lock().unwrap().clone()
+    }
+
+    /// Waits for lines like this, and says how many milliseconds passed.
+    #[track_caller]
+    fn until(&self, what: &str, is: impl Fn(&Value) -> bool) -> u128 {
+        let waited = wait(PATIENCE, || self.all().iter().any(&is));
+        waited.unwrap_or_else(|| panic!("in vain: {what}\n{:#?}", self.all())).as_millis()
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+#[test]
+fn events_of_all_hosts_are_followed_from_any() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut peers = Peers::default();
+    let [a, b, _] = HOSTS.map(|name| peers.start(host(scratch.path(), name, false)).recipe.clone());
+    peers.until_formed(3, 0);
+    let (all, own) = (Following::of(&a, &[]), Following::of(&a, &["--local"]));
+    let changed = |line: &Value, host: &str| line["host"] == host && line["event"] == "changed";
+    for name in HOSTS {
+        all.until(&format!("what {name} has done is shown"), |line| changed(line, name));
+    }
+    // What happens on another host is shown here at once, once.
+    let text = scratch.path().join("b.txt");
+    let repaired = |line: &Value| changed(line, "b") && line["cause"] == "drift";
+    fs::write(&text, "drift").unwrap();
+    let millis = all.until("b's repair is shown", repaired);
+    assert!(millis < 2_000, "it took {millis} ms");
+    assert_eq!(all.all().iter().filter(|line| repaired(line)).count(), 1);
+    // Who was started again is said to have been, and goes on being followed.
+    peers.get("b").kill();
+    all.until("b is silent", |line| line["host"] == "b" && line["note"].is_string());
+    fs::write(&text, "drift").unwrap();
+    peers.get("b").restart();
+    all.until("b is back", |line| line["host"] == "b" && line["note"] == "was started again");
+    let first = |line: &Value| changed(line, "b") && line["cause"] == "first" && line["drift"] != "missing";
+    all.until("and tells of its new run", first);
+    let local = own.all();
+    assert!(!local.is_empty() && local.iter().all(|line| line["host"] == "a"), "{local:#?}");
+    // Without following: those of all, by time, and of the last ones only so many.
+    let said = b.verb(["events"]).out;
+    let times: Vec<_> = said.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    assert!(times.is_sorted() && HOSTS.iter().all(|host| said.contains(&format!(" {host}: file[motd]"))), "{said}");
+    assert_eq!(b.verb(["events", "--last", "2"]).out.lines().count(), 2);
+    assert!(b.verb(["events", "--local"]).out.lines().all(|line| line.contains("Z file[motd]")));
 }

@@ -5,6 +5,7 @@
 //! except by the paths that a purge has to leave alone.
 
 mod attributes;
+mod confined;
 mod contents;
 mod desired;
 mod drift;
@@ -12,6 +13,7 @@ mod look;
 mod modes;
 mod mounts;
 mod never;
+mod place;
 mod remove;
 mod repair;
 mod steps;
@@ -36,6 +38,7 @@ use attributes::Ids;
 use desired::{Desired, Want};
 use drift::Drift;
 use look::{Looker, Outlook, Trouble};
+use place::Way;
 
 /// The kind's table entry.
 pub static INFO: KindInfo = KindInfo {
@@ -183,8 +186,11 @@ impl Resource for File {
         let desired = &*self.desired;
         // Not in check, which writes nothing; here a repair may follow at any time.
         if !desired.slow && !self.host.noop {
-            strays::clean(&desired.parent);
+            strays::clean(&desired.parent, || Way::reach(desired)?.directory(desired));
         }
+        // By name, also where the path is confined. A link on the way would lead this to events from elsewhere; but an event
+        // is only a hint to look, and the look goes the way that cannot be led astray. One that is missed because the
+        // way changed meanwhile comes with the change itself: every directory on the way is watched.
         let watch = |path, tree| match tree {
             true => self.host.watches.tree(path, signal),
             false => self.host.watches.path(path, signal),
@@ -225,14 +231,14 @@ impl File {
         let ids = self.ids().await?;
         let warn = matches!(look.cause, Cause::First | Cause::Reload);
         if !self.desired.slow {
-            match self.looker(ids, outlook, warn, false).look() {
+            match self.looker(ids, outlook, warn, false)?.look() {
                 Ok(found) => return Ok(found),
                 Err(Trouble::Fault(fault)) => return Err(fault),
                 Err(Trouble::Slow) => {}
             }
         }
         let this = self.clone();
-        let looked = aside(move || this.looker(ids, outlook, warn, true).look()).await?;
+        let looked = aside(move || this.looker(ids, outlook, warn, true)?.look()).await?;
         looked.map_err(|trouble| match trouble {
             Trouble::Fault(fault) => fault,
             Trouble::Slow => unreachable!("a patient look takes its time"),
@@ -260,8 +266,12 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
 }
 
 impl File {
-    fn looker(&self, ids: Ids, outlook: Outlook, warn: bool, patient: bool) -> Looker<'_> {
-        Looker { desired: &self.desired, host: &self.host, ids, outlook, patient, warn }
+    fn looker(&self, ids: Ids, outlook: Outlook, warn: bool, patient: bool) -> Result<Looker<'_>, Fault> {
+        let way = match outlook {
+            Outlook::Present => Way::to(&self.desired)?,
+            Outlook::Fresh | Outlook::FreshAbove => Way::ahead(&self.desired),
+        };
+        Ok(Looker { desired: &self.desired, way, host: &self.host, ids, outlook, patient, warn })
     }
 
     /// Owner and group as numbers. Only a name that the account files lack is waited for.

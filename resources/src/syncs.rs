@@ -7,7 +7,7 @@
 //! One thread, started with the first request, takes all that wait and serves them together; while it does, the next
 //! batch gathers. A lone repair is thus served at once, and 5,000 creations cost a handful of `syncfs`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -62,14 +62,23 @@ struct Batch {
 #[derive(Debug)]
 struct Item {
     file: Option<File>,
-    directory: Option<PathBuf>,
+    directory: Option<Directory>,
     done: oneshot::Sender<Result<(), Errno>>,
+}
+
+/// A directory whose entries are to be durable.
+#[derive(Debug)]
+pub enum Directory {
+    /// The one that stands at this path when its turn comes.
+    Named(PathBuf),
+    /// This one, wherever it is by then.
+    Open(File),
 }
 
 /// What a request is about.
 enum Extent {
     /// The file and the directory.
-    These(Option<File>, Option<PathBuf>),
+    These(Option<File>, Option<Directory>),
     /// Everything on the file system of this file.
     All(File),
 }
@@ -94,8 +103,12 @@ impl Syncs {
     }
 
     /// Makes this file (if given) and the entries of its directory durable. Dropping the future gives up waiting.
-    pub fn sync(&self, file: Option<File>, directory: &Path) -> impl Future<Output = io::Result<()>> + Send + use<> {
-        self.wait(Extent::These(file, Some(directory.to_owned())))
+    pub fn sync(
+        &self,
+        file: Option<File>,
+        directory: Directory,
+    ) -> impl Future<Output = io::Result<()>> + Send + use<> {
+        self.wait(Extent::These(file, Some(directory)))
     }
 
     /// Makes the contents and attributes of a file durable, not its directory entry.
@@ -126,8 +139,10 @@ impl Shared {
 
     fn enqueue(self: &Arc<Self>, extent: Extent) -> io::Result<oneshot::Receiver<Result<(), Errno>>> {
         let device = match &extent {
-            Extent::These(Some(file), _) | Extent::All(file) => fstat(file)?.st_dev,
-            Extent::These(None, Some(directory)) => stat(directory)?.st_dev,
+            Extent::These(Some(file), _) | Extent::These(None, Some(Directory::Open(file))) | Extent::All(file) => {
+                fstat(file)?.st_dev
+            }
+            Extent::These(None, Some(Directory::Named(directory))) => stat(directory)?.st_dev,
             Extent::These(None, None) => unreachable!("a request names a file or a directory"),
         };
         let (done, receiver) = oneshot::channel();
@@ -186,12 +201,10 @@ impl Batch {
     fn join(&mut self) -> io::Result<()> {
         let kept = self.singly.iter_mut().find_map(|item| item.file.take());
         let kept = kept.or_else(|| self.together.take());
-        let kept = match (kept, self.singly.first()) {
-            (Some(file), _) => file,
-            (None, first) => match first.and_then(|item| item.directory.as_deref()) {
-                Some(directory) => open_directory(directory)?,
-                None => unreachable!("a request names a file or a directory"),
-            },
+        let kept = match (kept, self.singly.first_mut().and_then(|item| item.directory.take())) {
+            (Some(file), _) | (None, Some(Directory::Open(file))) => file,
+            (None, Some(Directory::Named(directory))) => open_directory(&directory)?,
+            (None, None) => unreachable!("a request names a file or a directory"),
         };
         self.together = Some(kept);
         self.waiting.extend(self.singly.drain(..).map(|item| item.done));
@@ -206,12 +219,33 @@ impl Batch {
         // Directories come after the files: an entry must not outlive, over a power loss, what it names.
         let files: Vec<Result<(), Errno>> =
             self.singly.iter().map(|item| item.file.as_ref().map_or(Ok(()), fsync)).collect();
-        let directories: BTreeSet<&PathBuf> = self.singly.iter().filter_map(|item| item.directory.as_ref()).collect();
-        let directories: BTreeMap<PathBuf, Result<(), Errno>> =
-            directories.into_iter().map(|directory| (directory.clone(), sync_directory(directory))).collect();
+        let mut synced = Synced::default();
         for (item, file) in self.singly.into_iter().zip(files) {
-            let directory = item.directory.and_then(|directory| directories.get(&directory)).copied().unwrap_or(Ok(()));
+            let directory = item.directory.map_or(Ok(()), |directory| synced.sync(directory));
             answer(item.done, file.and(directory));
+        }
+    }
+}
+
+/// The directories of a batch: each is synced once, and its outcome is that of every file in it.
+#[derive(Default)]
+struct Synced {
+    named: BTreeMap<PathBuf, Result<(), Errno>>,
+    /// By device and inode number.
+    open: BTreeMap<(u64, u64), Result<(), Errno>>,
+}
+
+impl Synced {
+    fn sync(&mut self, directory: Directory) -> Result<(), Errno> {
+        match directory {
+            Directory::Named(path) => {
+                let sync = |path: &PathBuf| fsync(open_directory(path)?);
+                *self.named.entry(path).or_insert_with_key(sync)
+            }
+            Directory::Open(directory) => {
+                let of = fstat(&directory)?;
+                *self.open.entry((of.st_dev, of.st_ino)).or_insert_with(|| fsync(directory))
+            }
         }
     }
 }
@@ -225,10 +259,6 @@ fn answer(done: oneshot::Sender<Result<(), Errno>>, outcome: Result<(), Errno>) 
 
 fn open_directory(path: &Path) -> Result<File, Errno> {
     Ok(open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?.into())
-}
-
-fn sync_directory(path: &Path) -> Result<(), Errno> {
-    fsync(open_directory(path)?)
 }
 
 #[cfg(test)]
@@ -245,18 +275,21 @@ mod tests {
     fn few_and_many_are_served() {
         let directory = tempfile::tempdir().unwrap();
         let syncs = Syncs::new();
+        let here = || Directory::Named(directory.path().to_owned());
+        let opened = || Directory::Open(File::open(directory.path()).unwrap());
         for count in [1, SINGLY_MAX, SINGLY_MAX + 1, 500] {
             runtime().block_on(async {
                 let mut waiting = Vec::new();
                 for number in 0..count {
                     let path = directory.path().join(number.to_string());
                     fs::write(&path, "x").unwrap();
-                    waiting.push(tokio::spawn(syncs.sync(Some(File::open(&path).unwrap()), directory.path())));
+                    waiting.push(tokio::spawn(syncs.sync(Some(File::open(&path).unwrap()), here())));
                 }
                 for one in waiting {
                     one.await.unwrap().unwrap();
                 }
-                syncs.sync(None, directory.path()).await.unwrap();
+                syncs.sync(None, here()).await.unwrap();
+                syncs.sync(None, opened()).await.unwrap();
                 syncs.file_system(File::open(directory.path()).unwrap()).await.unwrap();
             });
         }
@@ -269,7 +302,8 @@ mod tests {
         fs::write(&path, "x").unwrap();
         let mut batch = Batch::default();
         for _ in 0..SINGLY_MAX + 10 {
-            let extent = Extent::These(Some(File::open(&path).unwrap()), Some(directory.path().to_owned()));
+            let extent =
+                Extent::These(Some(File::open(&path).unwrap()), Some(Directory::Named(directory.path().to_owned())));
             batch.add(extent, oneshot::channel().0).unwrap();
         }
         assert!(batch.singly.is_empty() && batch.together.is_some());
@@ -282,9 +316,9 @@ mod tests {
         let gone = directory.path().join("gone");
         let (first, second, third) = (oneshot::channel(), oneshot::channel(), oneshot::channel());
         let mut batch = Batch::default();
-        batch.add(Extent::These(None, Some(gone.clone())), first.0).unwrap();
-        batch.add(Extent::These(None, Some(gone)), second.0).unwrap();
-        batch.add(Extent::These(None, Some(directory.path().to_owned())), third.0).unwrap();
+        batch.add(Extent::These(None, Some(Directory::Named(gone.clone()))), first.0).unwrap();
+        batch.add(Extent::These(None, Some(Directory::Named(gone))), second.0).unwrap();
+        batch.add(Extent::These(None, Some(Directory::Named(directory.path().to_owned()))), third.0).unwrap();
         batch.serve();
         let outcome = |mut receiver: oneshot::Receiver<_>| receiver.try_recv().unwrap();
         assert_eq!(outcome(first.1), Err(Errno::NOENT));
@@ -297,7 +331,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let syncs = Syncs::new();
         let shared = Arc::downgrade(&syncs.0.shared);
-        runtime().block_on(syncs.sync(None, directory.path())).unwrap();
+        runtime().block_on(syncs.sync(None, Directory::Named(directory.path().to_owned()))).unwrap();
         drop(syncs);
         // The thread holds the only other reference, and lets it go when it ends.
         while shared.upgrade().is_some() {

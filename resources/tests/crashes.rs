@@ -47,6 +47,8 @@ const CALLS_MAX: usize = 200;
 struct Scenario {
     name: &'static str,
     parameters: &'static [(&'static str, &'static str)],
+    /// The directory that confines the path.
+    beneath: Option<&'static str>,
     /// Sets the stage in an empty directory.
     before: fn(&Path),
     /// Whether what stands is the old state or the new one, whole.
@@ -75,24 +77,35 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "create",
         parameters: &[("path", "a"), ("content", NEW), ("mode", "0640"), ("state", "exists")],
+        beneath: None,
         before: |_| {},
         whole: |root| gone(&root.join("a")) || is(&root.join("a"), NEW, 0o640),
     },
     Scenario {
         name: "replace",
         parameters: &[("path", "a"), ("content", NEW), ("mode", "0640")],
+        beneath: None,
         before: |root| write(&root.join("a"), OLD, 0o600),
         whole: |root| is(&root.join("a"), OLD, 0o600) || is(&root.join("a"), NEW, 0o640),
     },
     Scenario {
+        name: "below",
+        parameters: &[("path", "p/d/a"), ("content", NEW), ("mode", "0640"), ("state", "exists")],
+        beneath: Some("p"),
+        before: |root| write(&root.join("p/d/a"), OLD, 0o600),
+        whole: |root| is(&root.join("p/d/a"), OLD, 0o600) || is(&root.join("p/d/a"), NEW, 0o640),
+    },
+    Scenario {
         name: "set",
         parameters: &[("path", "a"), ("mode", "0640")],
+        beneath: None,
         before: |root| write(&root.join("a"), OLD, 0o600),
         whole: |root| is(&root.join("a"), OLD, 0o600) || is(&root.join("a"), OLD, 0o640),
     },
     Scenario {
         name: "link",
         parameters: &[("path", "a"), ("source", "/new"), ("symlink", "true")],
+        beneath: None,
         before: |root| symlink("/old", root.join("a")).unwrap(),
         whole: |root| {
             let text = fs::read_link(root.join("a")).ok();
@@ -102,18 +115,21 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "directory",
         parameters: &[("path", "a/b/"), ("recurse", "true"), ("state", "exists")],
+        beneath: None,
         before: |_| {},
         whole: |_| true,
     },
     Scenario {
         name: "remove",
         parameters: &[("path", "a"), ("state", "absent")],
+        beneath: None,
         before: |root| write(&root.join("a"), OLD, 0o600),
         whole: |root| gone(&root.join("a")) || is(&root.join("a"), OLD, 0o600),
     },
     Scenario {
         name: "tree",
         parameters: &[("path", "to/"), ("source", "from/"), ("recurse", "true"), ("purge", "true")],
+        beneath: None,
         before: |root| {
             write(&root.join("from/a"), NEW, 0o644);
             write(&root.join("from/d/b"), NEW, 0o644);
@@ -149,6 +165,7 @@ fn converge(scenario: &Scenario, root: &Path) {
         lent: Default::default(),
     });
     let managed = Arc::new(BTreeSet::new());
+    let beneath = scenario.beneath.map(|name| root.join(name));
     let context = Context {
         host: &host,
         name: "x",
@@ -156,7 +173,7 @@ fn converge(scenario: &Scenario, root: &Path) {
         sensitive: false,
         managed: &managed,
         trees: &managed,
-        beneath: None,
+        beneath: beneath.as_deref(),
     };
     let resource = (file::INFO.build)(&mut params, &context).unwrap().resource;
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {

@@ -14,6 +14,7 @@ use crate::control::mesh::Ask;
 use crate::control::{Answers, Conversation};
 use crate::events::{Events, rfc3339};
 use crate::exchange::Account;
+use crate::mesh::following::Stream;
 use crate::mesh::inquiry::{Quiet, Respondent};
 use crate::mesh::messages::inquiry::{HostStatus, Trouble};
 use crate::mesh::messages::printable;
@@ -47,6 +48,14 @@ impl Answers for Shared {
 
     fn events(&self) -> &Events {
         &self.events
+    }
+
+    fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
+    fn everywhere(&self, last: usize, follow: bool) -> Option<Stream> {
+        self.mesh.follow(&self.events, last, follow)
     }
 
     async fn mesh(&self, asked: Ask, talk: Conversation) -> std::io::Result<()> {

@@ -394,6 +394,9 @@ pub struct Events {
     /// Go on showing what happens, until ^C
     #[arg(short = 'F', long)]
     pub follow: bool,
+    /// Only of this host, where it is in a mesh
+    #[arg(long)]
+    pub local: bool,
     /// One JSON object a line
     #[arg(long)]
     pub json: bool,

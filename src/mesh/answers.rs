@@ -23,13 +23,16 @@ use tokio::net::UnixStream;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
+use super::following::Stream;
 use super::inquiry::Respondent;
 use super::link::Link;
 use super::node::{Node, Replica};
+use super::surroundings::QUORUM_MS;
 use super::{Mesh, Stage, pipe};
 use crate::cli::{Exit, Failure};
 use crate::control::Conversation;
 use crate::control::mesh::Ask;
+use crate::events::Events;
 
 pub use status::status;
 pub(crate) use tokens::create as create_token;
@@ -60,6 +63,12 @@ impl Desk {
         }
     }
 
+    /// What happens on all hosts; `None` without a mesh.
+    #[must_use]
+    pub fn follow(&self, events: &Arc<Events>, last: usize, follow: bool) -> Option<Stream> {
+        self.link.mesh().as_ref().map(|mesh| Stream::open(mesh, events, last, follow))
+    }
+
     /// How the mesh stands, seen from here; null without one.
     #[must_use]
     pub fn status(&self) -> Value {
@@ -74,13 +83,15 @@ impl Desk {
         }
     }
 
-    /// What this host is in the mesh: its role, or nothing; whether it leads; and the revision that it has.
+    /// What this host is in the mesh: its role, or nothing; whether it leads, and is followed; and the revision it has.
     #[must_use]
     pub fn place(&self) -> (&'static str, bool, u64) {
         let Some(mesh) = self.link.mesh() else { return ("", false, 0) };
         let revision = mesh.shared().revision().0;
         mesh.node().map_or(("", false, revision), |node| {
-            (if node.votes() { "master" } else { "learner" }, node.replica.leads().is_some(), revision)
+            let is_heard = status::age_ms(&node).is_some_and(|ms| ms <= QUORUM_MS);
+            let leads = node.replica.leads().is_some() && is_heard;
+            (if node.votes() { "master" } else { "learner" }, leads, revision)
         })
     }
 

@@ -17,7 +17,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 use super::desired::Desired;
 use super::drift::Note;
-use super::write::Place;
+use super::place::Place;
 use crate::accounts::Accounts;
 
 /// The attribute that holds a file's access control list.
@@ -76,7 +76,17 @@ pub(super) fn kept_bits(ids: Ids, stat: &Stat) -> u32 {
 
 /// The permission bits wanted where `stat` stands, once it has these owners.
 pub(super) fn wanted_bits(desired: &Desired, ids: Ids, stat: &Stat) -> u32 {
-    let standing = kept_bits(ids, stat);
+    wanted_from(kept_bits(ids, stat), desired, stat)
+}
+
+/// The same for a file that gets other contents. At a confined path these are somebody else's, and do not come to run as
+/// the owner of what stood there.
+pub(super) fn rewritten_bits(desired: &Desired, ids: Ids, stat: &Stat) -> u32 {
+    let trusted = if desired.beneath.is_some() { !0o6000 } else { !0 };
+    wanted_from(kept_bits(ids, stat) & trusted, desired, stat)
+}
+
+fn wanted_from(standing: u32, desired: &Desired, stat: &Stat) -> u32 {
     desired.mode.as_ref().map_or(standing, |mode| mode.bits(standing, kind(stat) == FileType::Directory))
 }
 
@@ -123,25 +133,42 @@ fn is_member(gid: u32) -> bool {
 }
 
 /// Whether the attributes of what stands could be repaired in place.
-pub(super) fn may_repair(path: &Path, ids: Ids, stat: &Stat) -> Result<(), Fault> {
-    may_own(path, ids, Some(stat))?;
+pub(super) fn may_repair(place: Place<'_>, ids: Ids, stat: &Stat) -> Result<(), Fault> {
+    may_own(place.path, ids, Some(stat))?;
     if stat.st_uid != geteuid().as_raw() && !may(CapabilitySet::FOWNER) {
-        return Err(Fault::path("change the mode of", path, "only its owner or root may"));
+        return Err(Fault::path("change the mode of", place.path, "only its owner or root may"));
     }
-    changeable(path, stat)
+    alone(place.confined, place.path, stat)?;
+    changeable(place, stat)
 }
 
 /// Whether what stands is not immutable, nor on a read-only file system.
-pub(super) fn changeable(path: &Path, stat: &Stat) -> Result<(), Fault> {
+pub(super) fn changeable(place: Place<'_>, stat: &Stat) -> Result<(), Fault> {
     if kind(stat) == FileType::Symlink {
         // The question would be answered for what it points to.
         return Ok(());
     }
-    match accessat(rustix::fs::CWD, path, Access::WRITE_OK, AtFlags::EACCESS) {
-        Err(Errno::PERM) => Err(Fault::path("change", path, "it is immutable (see lsattr)")),
-        Err(Errno::ROFS) => Err(Fault::path("change", path, Errno::ROFS)),
+    match accessat(place.at, place.name, Access::WRITE_OK, AtFlags::EACCESS) {
+        Err(Errno::PERM) => Err(Fault::path("change", place.path, "it is immutable (see lsattr)")),
+        Err(Errno::ROFS) => Err(Fault::path("change", place.path, Errno::ROFS)),
         // Other answers are about writing into the file, which nobody is going to do.
         _ => Ok(()),
+    }
+}
+
+/// Whether a file has other names, too, which may lie anywhere: at a confined path it is then not changed in place.
+pub(super) fn is_shared(confined: bool, stat: &Stat) -> bool {
+    confined && kind(stat) != FileType::Directory && stat.st_nlink > 1
+}
+
+/// Fails for such a file.
+pub(super) fn alone(confined: bool, path: &Path, stat: &Stat) -> Result<(), Fault> {
+    match is_shared(confined, stat) {
+        true => {
+            let why = "it has other names (hard links), which may lie anywhere; remove it, or give it content";
+            Err(Fault::path("change the owner or mode of", path, why))
+        }
+        false => Ok(()),
     }
 }
 
@@ -161,6 +188,7 @@ fn set(place: Place<'_>, ids: Ids, desired_bits: impl Fn(&Stat) -> u32, only: OF
     let named = openat(place.at, place.name, flags, Mode::empty());
     let named = named.map_err(|error| Fault::path("open", place.path, error))?;
     let stat = fstat(&named).map_err(|error| Fault::path("look at", place.path, error))?;
+    alone(place.confined, place.path, &stat)?;
     let opened = match kind(&stat) {
         FileType::RegularFile | FileType::Directory => {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::confined;
 use super::modes::Mode;
 use crate::kind::{Anchor, Context, Facets, Params, Problem, normal};
 
@@ -21,6 +22,8 @@ pub(super) struct Desired {
     pub(super) path: PathBuf,
     /// The directory that `path` is an entry of.
     pub(super) parent: PathBuf,
+    /// Whatever is done at the path, it is not done outside of this directory, which the path lies below.
+    pub(super) beneath: Option<PathBuf>,
     pub(super) want: Want,
     /// Made where nothing stands. Otherwise only what stands is corrected.
     pub(super) create: bool,
@@ -95,6 +98,11 @@ pub(super) fn desired(params: &mut Params, context: &Context<'_>) -> Result<(Des
         }
     });
     let path = normal(Path::new(&taken.path));
+    if let Some(beneath) = context.beneath
+        && let Some(why) = confined::refusal(&taken.path, beneath, &context.host.protected)
+    {
+        problems.push(Problem::new("path", why));
+    }
     let recurse = params.bool("recurse").unwrap_or(false);
     let purge = params.bool("purge").unwrap_or(false);
     let want = want(&taken, recurse, &mut problems, &mut warnings);
@@ -129,6 +137,7 @@ pub(super) fn desired(params: &mut Params, context: &Context<'_>) -> Result<(Des
         recurse,
         force: params.bool("force").unwrap_or(false),
         purge: purge && recurse && directory && !sourceless,
+        beneath: context.beneath.map(Path::to_path_buf),
         durable: params.bool("durable").unwrap_or(true),
         managed: Arc::clone(context.managed),
         trees: Arc::clone(context.trees),

@@ -9,12 +9,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mgmt_engine::resource::{Change, Promise};
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::fs::{FileType, OFlags, Stat};
 use rustix::thread::CapabilitySet;
 
-use super::attributes::{self, Ids, bits, kind, wanted_bits};
+use super::attributes::{self, Ids, bits, kind, rewritten_bits, wanted_bits};
 use super::contents::INLINE_BYTES_MAX;
 use super::desired::{Desired, Want};
+use super::place::Way;
 use super::tree::Step;
 
 /// How many members of a tree a sentence names.
@@ -120,7 +121,10 @@ impl Drift {
     /// Permission bits after the repair.
     pub(super) fn final_bits(&self) -> u32 {
         match &self.standing {
-            Some(stat) if kind(stat) == self.wanted_type() => wanted_bits(&self.desired, self.ids, stat),
+            Some(stat) if kind(stat) == self.wanted_type() => match self.repair {
+                Repair::Write { .. } => rewritten_bits(&self.desired, self.ids, stat),
+                _ => wanted_bits(&self.desired, self.ids, stat),
+            },
             _ => self.desired.new_mode(),
         }
     }
@@ -162,8 +166,8 @@ impl Drift {
         if size > INLINE_BYTES_MAX {
             return None;
         }
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file: File = rustix::fs::open(&self.desired.path, flags, Mode::empty()).ok()?.into();
+        let way = Way::to(&self.desired).ok()?;
+        let file: File = way.place(&self.desired).ok()?.open(OFlags::empty()).ok()?.into();
         let mut bytes = Vec::new();
         file.take(INLINE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
         Some(bytes)

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mgmt_engine::resource::{Check, Fault};
-use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, Stat, accessat, fstat, lstat, open, readlink, stat};
+use rustix::fs::{FileType, OFlags, Stat, fstat, readlinkat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use rustix::thread::CapabilitySet;
@@ -17,7 +17,8 @@ use super::attributes::{self, Ids, kind};
 use super::contents::INLINE_BYTES_MAX;
 use super::desired::{Contents, Desired, Want};
 use super::drift::{Drift, Note, Repair};
-use super::never::{self, Never, resolved};
+use super::never::{self, Never, Relation};
+use super::place::{self, Place, Way};
 use super::remove::{self, holds_mount};
 use super::tree::Comparison;
 use crate::host::Host;
@@ -51,6 +52,7 @@ pub(super) enum Outlook {
 /// One look.
 pub(super) struct Looker<'a> {
     pub(super) desired: &'a Arc<Desired>,
+    pub(super) way: Way,
     pub(super) host: &'a Host,
     pub(super) ids: Ids,
     pub(super) outlook: Outlook,
@@ -79,7 +81,13 @@ impl Looker<'_> {
         &self.desired.path
     }
 
+    /// What stands is looked at and opened here.
+    fn place(&self) -> Result<Place<'_>, Fault> {
+        self.way.place(self.desired)
+    }
+
     fn drifted(&self, notes: Vec<Note>, repair: Repair, standing: Option<Stat>) -> Looked {
+        self.unprotected()?;
         let desired = Arc::clone(self.desired);
         Ok(Check::Drifted(Drift { desired, ids: self.ids, notes, repair, standing, steps: Vec::new() }))
     }
@@ -92,7 +100,7 @@ impl Looker<'_> {
         if self.outlook != Outlook::Present {
             return Ok(None);
         }
-        match lstat(self.path()) {
+        match self.way.entry(self.desired).and_then(Place::stat) {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(error) => Err(Fault::path("look at", self.path(), error)),
@@ -104,8 +112,7 @@ impl Looker<'_> {
         if self.outlook != Outlook::Present {
             return Ok(None);
         }
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        match open(self.path(), flags, Mode::empty()) {
+        match self.way.entry(self.desired).and_then(|place| place.open(OFlags::empty())) {
             Ok(fd) => {
                 let stat = fstat(&fd).map_err(|error| Fault::path("look at", self.path(), error))?;
                 Ok(Some((stat, Ok(fd.into()))))
@@ -144,10 +151,14 @@ impl Looker<'_> {
                 notes.push(Note::Contents);
             }
         }
-        if notes.is_empty() {
+        let renewed = managed && attributes::is_shared(self.desired.beneath.is_some(), &stat);
+        if notes.is_empty() && !renewed {
             return self.attributes(stat, notes);
         }
         attributes::notes(self.desired, self.ids, &stat, &self.host.accounts, &mut notes);
+        if notes.is_empty() {
+            return Ok(Check::Converged);
+        }
         self.replaceable(&stat)?;
         // The new version is a new file of ours, and gets the old one's owner where that is not managed.
         attributes::may_own(self.path(), self.ids.or(&stat), None)?;
@@ -170,7 +181,7 @@ impl Looker<'_> {
         if notes.is_empty() {
             return Ok(Check::Converged);
         }
-        attributes::may_repair(self.path(), self.ids, &stat)?;
+        attributes::may_repair(self.place()?, self.ids, &stat)?;
         self.drifted(notes, Repair::Attributes, Some(stat))
     }
 
@@ -186,7 +197,9 @@ impl Looker<'_> {
         if kind(&stat) != FileType::Symlink {
             return self.wrong_type(&stat, "a symbolic link", |clear| Repair::Link { clear });
         }
-        let text = readlink(self.path(), Vec::new()).map_err(|error| Fault::path("read", self.path(), error))?;
+        let place = self.place()?;
+        let text =
+            readlinkat(place.at, place.name, Vec::new()).map_err(|error| Fault::path("read", self.path(), error))?;
         let is = PathBuf::from(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(text.to_bytes()));
         if is == target {
             return self.attributes(stat, Vec::new());
@@ -225,15 +238,13 @@ impl Looker<'_> {
         let making = matches!(&check, Check::Drifted(Drift { repair: Repair::Directory { .. }, .. }));
         let standing = match making {
             true => None,
-            false => {
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                Some(open(self.path(), flags, Mode::empty()).map_err(|error| Fault::path("read", self.path(), error))?)
-            }
+            false => Some(self.place()?.open_directory().map_err(|error| Fault::path("read", self.path(), error))?),
         };
         let never = Never::of(&self.host.protected);
         let mut comparison = Comparison {
             root: self.path(),
-            resolved: resolved(self.path()),
+            resolved: Way::resolved(self.desired),
+            confined: self.desired.beneath.is_some(),
             source,
             ids: self.ids,
             force: self.desired.force,
@@ -252,6 +263,7 @@ impl Looker<'_> {
         Ok(match check {
             Check::Drifted(drift) => Check::Drifted(Drift { steps, ..drift }),
             _ => {
+                self.unprotected()?;
                 let (desired, standing) = (Arc::clone(self.desired), self.standing()?);
                 let (notes, repair) = (Vec::new(), Repair::Members);
                 Check::Drifted(Drift { desired, ids: self.ids, notes, repair, standing, steps })
@@ -272,7 +284,7 @@ impl Looker<'_> {
             };
             return Err(Fault::path("remove", path, why).into());
         }
-        Never::of(&self.host.protected).removable(path)?;
+        self.removable()?;
         if is_directory {
             self.removable_directory()?;
         }
@@ -283,8 +295,7 @@ impl Looker<'_> {
     fn removable_directory(&self) -> Result<(), Trouble> {
         let path = self.path();
         let fault = |error| Fault::path("read", path, error);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = open(path, flags, Mode::empty()).map_err(fault)?;
+        let directory = self.place()?.open_directory().map_err(fault)?;
         if remove::names(&directory).map_err(fault)?.is_empty() {
             return Ok(());
         }
@@ -300,7 +311,8 @@ impl Looker<'_> {
             return Err(Trouble::Slow);
         }
         // From its directory on: a lookup that must stay beneath refuses an absolute path.
-        let parent = attributes::open_directory(&self.desired.parent)?;
+        let parent = self.way.directory(self.desired);
+        let parent = parent.map_err(|error| Fault::path("open", &self.desired.parent, error))?;
         match holds_mount(&parent, &self.desired.name(), 0) {
             Ok(false) => Ok(()),
             Ok(true) => Err(Fault::path("remove", self.path(), "something is mounted there or below").into()),
@@ -325,7 +337,7 @@ impl Looker<'_> {
             return Err(Fault::path("manage", self.path(), why).into());
         }
         if !light {
-            Never::of(&self.host.protected).removable(self.path())?;
+            self.removable()?;
         }
         if kind(stat) == FileType::Directory {
             self.clear_of_mounts()?;
@@ -353,8 +365,9 @@ impl Looker<'_> {
 
     /// Whether the entry could be renamed over or removed.
     fn replaceable(&self, standing: &Stat) -> Result<(), Fault> {
-        attributes::changeable(self.path(), standing)?;
-        if never::is_mount(CWD, self.path().as_os_str()).unwrap_or(false) {
+        let place = self.place()?;
+        attributes::changeable(place, standing)?;
+        if never::is_mount(place.at, place.name.as_os_str()).unwrap_or(false) {
             return Err(Fault::path("replace", self.path(), "it is a mount point"));
         }
         let parent = self.parent()?;
@@ -374,20 +387,39 @@ impl Looker<'_> {
             Outlook::Fresh => return Ok(None),
             Outlook::FreshAbove => return Err(self.orphan()),
         }
-        match stat(parent) {
+        match self.way.stat(self.desired) {
             Ok(stat) if kind(&stat) == FileType::Directory => {
-                writable(parent)?;
+                self.way.writable(self.desired)?;
                 Ok(Some(stat))
             }
-            Ok(_) => Err(Fault::path("create", self.path(), format!("{} is not a directory", parent.display()))),
+            Ok(_) => Err(place::no_directory(self.desired, parent)),
             Err(Errno::NOENT) => Err(self.orphan()),
             Err(error) => Err(Fault::path("create", self.path(), error)),
         }
     }
 
     fn orphan(&self) -> Fault {
-        let parent = self.desired.parent.display();
-        Fault::path("create", self.path(), format!("its directory {parent} does not exist"))
+        place::absent(self.desired, &self.desired.parent)
+    }
+
+    /// Whether what stands may be removed.
+    fn removable(&self) -> Result<(), Fault> {
+        Never::of(&self.host.protected).removable(self.place()?, &Way::resolved(self.desired))
+    }
+
+    /// What somebody else has named does not touch what this program lives by, even to change it.
+    fn unprotected(&self) -> Result<(), Fault> {
+        if self.desired.beneath.is_none() {
+            return Ok(());
+        }
+        let never = Never::of(&self.host.protected);
+        match never.relation(&Way::resolved(self.desired)) {
+            Relation::Free => Ok(()),
+            Relation::Above(protected) | Relation::Inside(protected) => {
+                let why = format!("this program lives by {}, and another host has named the path", protected.display());
+                Err(Fault::path("change", self.path(), why))
+            }
+        }
     }
 
     /// How many directories above this one are missing and would be made.
@@ -399,25 +431,6 @@ impl Looker<'_> {
         if self.outlook != Outlook::Present {
             return Ok(0);
         }
-        for (missing, above) in self.path().ancestors().skip(1).enumerate() {
-            match stat(above) {
-                Ok(stat) if kind(&stat) == FileType::Directory => return writable(above).map(|()| missing),
-                Ok(_) => {
-                    return Err(Fault::path("create", self.path(), format!("{} is not a directory", above.display())));
-                }
-                Err(Errno::NOENT) if lstat(above).is_ok() => {
-                    let why = format!("{} is a symbolic link to nothing", above.display());
-                    return Err(Fault::path("create", self.path(), why));
-                }
-                Err(Errno::NOENT) => {}
-                Err(error) => return Err(Fault::path("create", self.path(), error)),
-            }
-        }
-        Ok(0)
+        place::missing_above(self.desired)
     }
-}
-
-fn writable(directory: &Path) -> Result<(), Fault> {
-    accessat(CWD, directory, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
-        .map_err(|error| Fault::path("write into", directory, error))
 }

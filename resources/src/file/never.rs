@@ -6,8 +6,10 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use mgmt_engine::resource::Fault;
-use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
+
+use super::place::Place;
 
 /// The protected paths, as they are written and as they resolve.
 #[derive(Debug)]
@@ -22,6 +24,11 @@ pub(super) enum Relation<'a> {
     Above(&'a Path),
     /// It is this one, or lies below it.
     Inside(&'a Path),
+}
+
+/// Whether one of two paths lies below the other, or both are the same.
+pub(super) fn touches(path: &Path, protected: &Path) -> bool {
+    path.starts_with(protected) || protected.starts_with(path)
 }
 
 impl Never {
@@ -45,13 +52,13 @@ impl Never {
         relation
     }
 
-    /// Fails for a path that must stay.
-    pub(super) fn removable(&self, path: &Path) -> Result<(), Fault> {
-        let resolved = resolved(path);
+    /// Fails for a path that must stay. `resolved` is the path with every symbolic link before its last part followed.
+    pub(super) fn removable(&self, place: Place<'_>, resolved: &Path) -> Result<(), Fault> {
+        let path = place.path;
         if resolved.parent().is_none() {
             return Err(Fault::path("remove", path, "it is the root directory"));
         }
-        for spelling in [path, &resolved] {
+        for spelling in [path, resolved] {
             match self.relation(spelling) {
                 Relation::Free => {}
                 Relation::Above(protected) | Relation::Inside(protected) => {
@@ -60,7 +67,7 @@ impl Never {
                 }
             }
         }
-        match is_mount(CWD, path.as_os_str()) {
+        match is_mount(place.at, place.name.as_os_str()) {
             Ok(false) | Err(Errno::NOENT) => Ok(()),
             Ok(true) => Err(Fault::path("remove", path, "it is a mount point")),
             Err(error) => Err(Fault::path("look at", path, error)),

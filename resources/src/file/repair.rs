@@ -6,11 +6,9 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::os::fd::OwnedFd;
-use std::path::Path;
 
 use mgmt_engine::resource::{Applied, Cause, Fault, Stop, Work};
-use rustix::fs::{Mode, mkdir, rmdir, unlink};
+use rustix::fs::{AtFlags, Mode, mkdirat, unlinkat};
 use rustix::io::Errno;
 
 use super::attributes::{self, Ids, wanted_bits};
@@ -18,11 +16,13 @@ use super::contents::{INLINE_BYTES_MAX, Stream};
 use super::desired::{DIRECTORY_MODE, Desired, Want};
 use super::drift::{Drift, Note, Repair};
 use super::never::Never;
+use super::place::{self, Place, Way};
 use super::remove;
 use super::steps;
 use super::strays;
-use super::write::{Place, Temporary, Version};
+use super::write::{Temporary, Version};
 use crate::host::Host;
+use crate::syncs::Directory;
 
 /// Whether a repair may take longer than a worker thread may be kept.
 pub(super) fn is_heavy(drift: &Drift) -> bool {
@@ -37,23 +37,28 @@ pub(super) fn is_heavy(drift: &Drift) -> bool {
 
 /// Carries a repair out. Everything that blocks happens before the first await, unless a good version has to be kept.
 pub(super) async fn carry_out(host: &Host, drift: &Drift, work: &Work) -> Result<Applied, Fault> {
-    if !drift.desired.slow {
-        strays::clean(&drift.desired.parent);
+    let desired = &*drift.desired;
+    let way = match drift.repair {
+        Repair::Directory { above, .. } if above > 0 => place::made(desired, above, make_above)?,
+        _ => Way::to(desired)?,
+    };
+    if !desired.slow {
+        strays::clean(&desired.parent, || way.directory(desired));
     }
     match drift.repair {
-        Repair::Write { clear, .. } => write(host, drift, clear, work).await,
-        Repair::Link { clear } => link(host, drift, clear, work).await,
-        Repair::Directory { clear, above } => directory(host, drift, clear, above, work).await,
-        Repair::Members => directory_members(host, drift, work).await,
-        Repair::Attributes => attributes(host, drift, work).await,
-        Repair::Remove => remove_standing(host, drift, work).await,
-        Repair::Sync => make_up(host, &drift.desired).await,
+        Repair::Write { clear, .. } => write(host, drift, way, clear, work).await,
+        Repair::Link { clear } => link(host, drift, way, clear, work).await,
+        Repair::Directory { clear, above } => directory(host, drift, way, (clear, above), work).await,
+        Repair::Members => directory_members(host, drift, way, work).await,
+        Repair::Attributes => attributes(host, drift, way, work).await,
+        Repair::Remove => remove_standing(host, drift, way, work).await,
+        Repair::Sync => make_up(host, desired, way).await,
     }
 }
 
-async fn write(host: &Host, drift: &Drift, clear: bool, work: &Work) -> Result<Applied, Fault> {
+async fn write(host: &Host, drift: &Drift, way: Way, clear: bool, work: &Work) -> Result<Applied, Fault> {
     let desired = &*drift.desired;
-    let place = Place::absolute(&desired.path);
+    let place = way.place(desired)?;
     let replaces = drift.replaces();
     let temporary = {
         let stream: Option<Stream<'_>> = match &desired.want {
@@ -73,18 +78,18 @@ async fn write(host: &Host, drift: &Drift, clear: bool, work: &Work) -> Result<A
         }
     }
     if clear {
-        clear_away(host, desired, &work.stop)?;
+        clear_away(host, desired, &way, &work.stop)?;
     }
     let length = temporary.length;
     let file = temporary.place(place)?;
-    sync(host, desired, file.filter(|_| !good)).await?;
+    sync(host, desired, way, file.filter(|_| !good)).await?;
     let verb = if drift.standing.is_none() { "created" } else { "content replaced" };
     Ok(Applied::changed(format!("{verb}, {length} bytes")))
 }
 
-async fn link(host: &Host, drift: &Drift, clear: bool, work: &Work) -> Result<Applied, Fault> {
+async fn link(host: &Host, drift: &Drift, way: Way, clear: bool, work: &Work) -> Result<Applied, Fault> {
     let desired = &*drift.desired;
-    let place = Place::absolute(&desired.path);
+    let place = way.place(desired)?;
     let Want::Link(target) = &desired.want else { unreachable!("only a link is repaired as one") };
     // A link keeps its owner where that is not managed.
     let ids = match (&drift.standing, drift.notes.first()) {
@@ -93,52 +98,52 @@ async fn link(host: &Host, drift: &Drift, clear: bool, work: &Work) -> Result<Ap
     };
     let temporary = Temporary::link(place, target, ids)?;
     if clear {
-        clear_away(host, desired, &work.stop)?;
+        clear_away(host, desired, &way, &work.stop)?;
     }
     temporary.place(place)?;
-    sync(host, desired, None).await?;
+    sync(host, desired, way, None).await?;
     Ok(Applied::changed(format!("linked to {}", target.display())))
 }
 
-async fn directory(host: &Host, drift: &Drift, clear: bool, above: usize, work: &Work) -> Result<Applied, Fault> {
+async fn directory(
+    host: &Host,
+    drift: &Drift,
+    way: Way,
+    (clear, above): (bool, usize),
+    work: &Work,
+) -> Result<Applied, Fault> {
     let desired = &*drift.desired;
     if clear {
-        clear_away(host, desired, &work.stop)?;
+        clear_away(host, desired, &way, &work.stop)?;
     }
-    let missing: Vec<&Path> = desired.path.ancestors().skip(1).take(above).collect();
-    for ancestor in missing.into_iter().rev() {
-        make_above(ancestor)?;
-    }
-    make(&desired.path, drift.ids, drift.final_bits())?;
-    let members = members(host, drift, work)?;
-    if desired.durable {
-        let opened = attributes::open_directory(&desired.path)?;
-        let outcome = match above > 0 || members > 0 {
-            true => host.syncs.file_system(opened).await,
-            false => host.syncs.sync(Some(opened), &desired.parent).await,
-        };
-        outcome.map_err(|error| Fault::path("sync", &desired.path, error))?;
+    make(way.place(desired)?, drift.ids, drift.final_bits())?;
+    let members = members(host, drift, &way, work)?;
+    match above > 0 || members > 0 {
+        true => sync_members(host, desired, way).await?,
+        false => {
+            let opened = if desired.durable { Some(opened(desired, &way)?) } else { None };
+            sync(host, desired, way, opened).await?;
+        }
     }
     Ok(Applied::changed(deed("created", members)))
 }
 
 /// The directory stands and is right; its members are not.
-async fn directory_members(host: &Host, drift: &Drift, work: &Work) -> Result<Applied, Fault> {
-    let members = members(host, drift, work)?;
-    sync_members(host, &drift.desired).await?;
+async fn directory_members(host: &Host, drift: &Drift, way: Way, work: &Work) -> Result<Applied, Fault> {
+    let members = members(host, drift, &way, work)?;
+    sync_members(host, &drift.desired, way).await?;
     Ok(Applied::changed(deed("", members)))
 }
 
-async fn attributes(host: &Host, drift: &Drift, work: &Work) -> Result<Applied, Fault> {
+async fn attributes(host: &Host, drift: &Drift, way: Way, work: &Work) -> Result<Applied, Fault> {
     let desired = &*drift.desired;
-    let place = Place::absolute(&desired.path);
-    let file = attributes::repair(place, drift.ids, |stat| wanted_bits(desired, drift.ids, stat))?;
+    let file = attributes::repair(way.place(desired)?, drift.ids, |stat| wanted_bits(desired, drift.ids, stat))?;
     if !drift.steps.is_empty() {
-        let members = members(host, drift, work)?;
-        sync_members(host, desired).await?;
+        let members = members(host, drift, &way, work)?;
+        sync_members(host, desired, way).await?;
         return Ok(Applied::changed(deed("attributes set", members)));
     }
-    sync(host, desired, file).await?;
+    sync(host, desired, way, file).await?;
     Ok(Applied::changed(set_deed(drift)))
 }
 
@@ -160,30 +165,31 @@ fn deed(first: &'static str, members: usize) -> Cow<'static, str> {
     }
 }
 
-async fn remove_standing(host: &Host, drift: &Drift, work: &Work) -> Result<Applied, Fault> {
-    clear_away(host, &drift.desired, &work.stop)?;
-    sync(host, &drift.desired, None).await?;
+async fn remove_standing(host: &Host, drift: &Drift, way: Way, work: &Work) -> Result<Applied, Fault> {
+    clear_away(host, &drift.desired, &way, &work.stop)?;
+    sync(host, &drift.desired, way, None).await?;
     Ok(Applied::changed("removed"))
 }
 
 /// An earlier repair was seen but could not be synced: everything on the file system is, because what it touched is
 /// not known any more.
-async fn make_up(host: &Host, desired: &Desired) -> Result<Applied, Fault> {
-    let opened = attributes::open_directory(&desired.parent)?;
+async fn make_up(host: &Host, desired: &Desired, way: Way) -> Result<Applied, Fault> {
+    let opened = parent(desired, &way)?;
+    drop(way);
     host.syncs.file_system(opened).await.map_err(|error| Fault::path("sync", &desired.path, error))?;
     Ok(Applied::changed("synced"))
 }
 
 /// Removes what stands. What must stay is asked again, because the look was a while ago.
-fn clear_away(host: &Host, desired: &Desired, stop: &Stop) -> Result<(), Fault> {
-    let path = &desired.path;
-    Never::of(&host.protected).removable(path)?;
-    match unlink(path) {
+fn clear_away(host: &Host, desired: &Desired, way: &Way, stop: &Stop) -> Result<(), Fault> {
+    let (path, place) = (&desired.path, way.place(desired)?);
+    Never::of(&host.protected).removable(place, &Way::resolved(desired))?;
+    match unlinkat(place.at, place.name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(error) => return Err(Fault::path("remove", path, error)),
     }
-    match rmdir(path) {
+    match unlinkat(place.at, place.name, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::NOTDIR) => return Err(Fault::path("remove", path, Errno::PERM)),
         // To make room for something else takes force alone, as the check has it.
@@ -191,50 +197,70 @@ fn clear_away(host: &Host, desired: &Desired, stop: &Stop) -> Result<(), Fault> 
             if desired.force && (desired.recurse || !matches!(desired.want, Want::Nothing { .. })) => {}
         Err(error) => return Err(Fault::path("remove", path, error)),
     }
-    let parent: OwnedFd = attributes::open_directory(&desired.parent)?.into();
-    remove::remove(&parent, &desired.name(), path, stop)
+    remove::remove(parent(desired, way)?, &desired.name(), path, stop)
 }
 
 /// Makes a directory above the managed one. One that somebody made meanwhile is as good, and stays as it is.
-fn make_above(path: &Path) -> Result<(), Fault> {
-    match mkdir(path, Mode::from_raw_mode(DIRECTORY_MODE)) {
-        Ok(()) => attributes::repair(Place::absolute(path), Ids::default(), |_| DIRECTORY_MODE).map(drop),
+fn make_above(place: Place<'_>) -> Result<(), Fault> {
+    match mkdirat(place.at, place.name, Mode::from_raw_mode(DIRECTORY_MODE)) {
+        Ok(()) => attributes::repair_directory(place, Ids::default(), DIRECTORY_MODE),
         Err(Errno::EXIST) => Ok(()),
-        Err(error) => Err(Fault::path("create", path, error)),
+        Err(error) => Err(Fault::path("create", place.path, error)),
     }
 }
 
 /// Makes a directory, whatever the umask, or takes over one that somebody made meanwhile.
-fn make(path: &Path, ids: Ids, mode: u32) -> Result<(), Fault> {
+fn make(place: Place<'_>, ids: Ids, mode: u32) -> Result<(), Fault> {
     // Nobody else shall enter before it has its owner.
     let first = if ids.is_empty() { mode } else { 0o700 };
-    match mkdir(path, Mode::from_raw_mode(first)) {
+    match mkdirat(place.at, place.name, Mode::from_raw_mode(first)) {
         Ok(()) | Err(Errno::EXIST) => {}
-        Err(error) => return Err(Fault::path("create", path, error)),
+        Err(error) => return Err(Fault::path("create", place.path, error)),
     }
-    attributes::repair_directory(Place::absolute(path), ids, mode)
+    attributes::repair_directory(place, ids, mode)
 }
 
-fn members(host: &Host, drift: &Drift, work: &Work) -> Result<usize, Fault> {
+fn members(host: &Host, drift: &Drift, way: &Way, work: &Work) -> Result<usize, Fault> {
     if drift.steps.is_empty() {
         return Ok(0);
     }
     let keep_good = drift.desired.durable && work.cause != Cause::Drift;
-    steps::carry_out(drift, &Never::of(&host.protected), keep_good, &work.stop)?;
+    steps::carry_out(drift, way.place(&drift.desired)?, &Never::of(&host.protected), keep_good, &work.stop)?;
     Ok(drift.steps.len())
 }
 
-async fn sync_members(host: &Host, desired: &Desired) -> Result<(), Fault> {
+async fn sync_members(host: &Host, desired: &Desired, way: Way) -> Result<(), Fault> {
     if !desired.durable {
         return Ok(());
     }
-    let opened = attributes::open_directory(&desired.path)?;
+    let opened = opened(desired, &way)?;
+    drop(way);
     host.syncs.file_system(opened).await.map_err(|error| Fault::path("sync", &desired.path, error))
 }
 
-async fn sync(host: &Host, desired: &Desired, file: Option<File>) -> Result<(), Fault> {
+async fn sync(host: &Host, desired: &Desired, way: Way, file: Option<File>) -> Result<(), Fault> {
     if !desired.durable {
         return Ok(());
     }
-    host.syncs.sync(file, &desired.parent).await.map_err(|error| Fault::path("sync", &desired.path, error))
+    let synced = match way {
+        Way::Named => host.syncs.sync(file, Directory::Named(desired.parent.clone())),
+        way => {
+            let directory = Directory::Open(parent(desired, &way)?);
+            // Many may wait, and hold no descriptors meanwhile.
+            drop(way);
+            host.syncs.sync(file, directory)
+        }
+    };
+    synced.await.map_err(|error| Fault::path("sync", &desired.path, error))
+}
+
+/// Opens the managed directory, to be synced.
+fn opened(desired: &Desired, way: &Way) -> Result<File, Fault> {
+    let opened = way.place(desired)?.open_directory();
+    opened.map(File::from).map_err(|error| Fault::path("open", &desired.path, error))
+}
+
+/// Opens the directory of the path, to be synced or gone on from.
+fn parent(desired: &Desired, way: &Way) -> Result<File, Fault> {
+    way.directory(desired).map(File::from).map_err(|error| Fault::path("open", &desired.parent, error))
 }

@@ -15,11 +15,12 @@ use super::attributes::{self, kept_bits, kind};
 use super::contents::Stream;
 use super::desired::Want;
 use super::drift::Drift;
-use super::never::{Never, Relation, resolved};
+use super::never::{Never, Relation};
+use super::place::{Place, Way};
 use super::remove::{open_inside, remove};
 use super::strays;
 use super::tree::{Action, Step};
-use super::write::{Place, Temporary, Version};
+use super::write::{Temporary, Version};
 
 /// The directory that the present step works in. Steps of one directory follow each other.
 struct Inside {
@@ -28,11 +29,16 @@ struct Inside {
 }
 
 /// Carries out all steps; `keep_good`: sync a new version before it replaces one that may be good.
-pub(super) fn carry_out(drift: &Drift, never: &Never, keep_good: bool, stop: &Stop) -> Result<(), Fault> {
+pub(super) fn carry_out(
+    drift: &Drift,
+    place: Place<'_>,
+    never: &Never,
+    keep_good: bool,
+    stop: &Stop,
+) -> Result<(), Fault> {
     let root = &drift.desired.path;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let root_fd = rustix::fs::open(root, flags, Mode::empty()).map_err(|error| Fault::path("open", root, error))?;
-    let resolved = resolved(root);
+    let root_fd = place.open_directory().map_err(|error| Fault::path("open", root, error))?;
+    let resolved = Way::resolved(&drift.desired);
     let mut inside: Option<Inside> = None;
     for step in &drift.steps {
         if stop.urgency() != Urgency::None {
@@ -41,12 +47,12 @@ pub(super) fn carry_out(drift: &Drift, never: &Never, keep_good: bool, stop: &St
         let path = root.join(&step.at);
         let parent = step.at.parent().unwrap_or(Path::new(""));
         if inside.as_ref().is_none_or(|inside| inside.at != parent) {
-            if !drift.desired.slow {
-                strays::clean(&root.join(parent));
-            }
             let below = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
             let directory =
                 open_inside(&root_fd, below).map_err(|error| Fault::path("open", &root.join(parent), error))?;
+            if !drift.desired.slow {
+                strays::clean(&root.join(parent), || Ok(&directory));
+            }
             inside = Some(Inside { at: parent.to_path_buf(), directory });
         }
         let Some(Inside { directory, .. }) = &inside else { unreachable!("opened above") };
@@ -61,7 +67,7 @@ pub(super) fn carry_out(drift: &Drift, never: &Never, keep_good: bool, stop: &St
 
 fn take(drift: &Drift, step: &Step, at: &OwnedFd, path: &Path, keep_good: bool, stop: &Stop) -> Result<(), Fault> {
     let Some(name) = step.at.file_name() else { unreachable!("a step names an entry") };
-    let place = Place { at: at.as_fd(), name: Path::new(name), path };
+    let place = Place { at: at.as_fd(), name: Path::new(name), path, confined: drift.desired.beneath.is_some() };
     let clear = || if step.clear { remove(at, name, path, stop) } else { Ok(()) };
     match &step.action {
         Action::Remove => remove(at, name, path, stop),

@@ -7,13 +7,13 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, flock, open, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, flock, openat, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{Pid, geteuid, getpid, test_kill_process};
 
@@ -48,13 +48,13 @@ fn writer(name: &OsStr) -> Option<Pid> {
 }
 
 /// Removes strays from a directory, once in the life of this process. That it could not is no failure of anybody's
-/// work: the strays are then still there, and said so.
-pub(super) fn clean(directory: &Path) {
+/// work: the strays are then still there, and said so. `open` opens the directory, if it is to be cleaned.
+pub(super) fn clean<D: AsFd>(directory: &Path, open: impl FnOnce() -> Result<D, Errno>) {
     let mut cleaned = CLEANED.lock().unwrap_or_else(PoisonError::into_inner);
     if cleaned.contains(directory.as_os_str()) || cleaned.len() >= DIRECTORIES_MAX {
         return;
     }
-    match remove_strays(directory) {
+    match open().and_then(|opened| remove_strays(directory, &opened)) {
         // Whatever will stand here has not been used yet.
         Err(Errno::NOENT | Errno::NOTDIR) => {}
         Err(error) => tracing::debug!("cannot look for stray temporary files in {}: {error}", directory.display()),
@@ -64,16 +64,14 @@ pub(super) fn clean(directory: &Path) {
     }
 }
 
-fn remove_strays(directory: &Path) -> Result<(), Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let directory_fd = open(directory, flags, Mode::empty())?;
-    for entry in Dir::read_from(&directory_fd)? {
+fn remove_strays(directory: &Path, opened: &impl AsFd) -> Result<(), Errno> {
+    for entry in Dir::read_from(opened)? {
         let entry = entry?;
         let name = Path::new(OsStr::from_bytes(entry.file_name().to_bytes()));
         let Some(writer) = writer(name.as_os_str()) else { continue };
         // Held until it is gone: a writer that locks what it has just created finds the lock, or no file.
-        let Some(_locked) = stray(&directory_fd, name, writer) else { continue };
-        match unlinkat(&directory_fd, name, AtFlags::empty()) {
+        let Some(_locked) = stray(opened, name, writer) else { continue };
+        match unlinkat(opened, name, AtFlags::empty()) {
             Ok(()) => tracing::info!("removed the stray temporary file {}", directory.join(name).display()),
             Err(error) => tracing::debug!("cannot remove {}: {error}", directory.join(name).display()),
         }
@@ -85,7 +83,7 @@ fn remove_strays(directory: &Path) -> Result<(), Errno> {
 /// name. This process has written nothing here yet, so its own number belonged to an earlier one.
 ///
 /// `None` if it is none; else with the lock on it, if it is a file.
-fn stray(directory: &impl std::os::fd::AsFd, name: &Path, writer: Pid) -> Option<Option<OwnedFd>> {
+fn stray(directory: &impl AsFd, name: &Path, writer: Pid) -> Option<Option<OwnedFd>> {
     let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
     if stat.st_uid != geteuid().as_raw() {
         return None;

@@ -18,6 +18,7 @@ use super::INFO;
 use crate::host::Host;
 use crate::kind::{Anchor, Built, Context, Facets, Params, Problem, Shape, Value};
 
+mod confined;
 mod directories;
 mod durability;
 mod files;
@@ -26,6 +27,7 @@ mod never;
 mod ownership;
 mod parameters;
 mod plans;
+mod races;
 mod strays;
 mod trees;
 
@@ -36,12 +38,21 @@ struct Bench {
     managed: BTreeSet<PathBuf>,
     trees: BTreeSet<PathBuf>,
     first_dialect: bool,
+    /// The directory that confines every path, relative to the scratch directory.
+    beneath: Option<&'static str>,
 }
 
 impl Bench {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        Self { root, protected: Vec::new(), managed: BTreeSet::new(), trees: BTreeSet::new(), first_dialect: false }
+        Self {
+            root,
+            protected: Vec::new(),
+            managed: BTreeSet::new(),
+            trees: BTreeSet::new(),
+            first_dialect: false,
+            beneath: None,
+        }
     }
 
     /// A path below the scratch directory; a slash at the end is kept.
@@ -106,6 +117,7 @@ impl Bench {
             lent: Default::default(),
         });
         let (managed, trees) = (Arc::new(self.managed.clone()), Arc::new(self.trees.clone()));
+        let beneath = self.beneath.map(|name| self.path(name));
         let context = Context {
             host: &host,
             name: "x",
@@ -113,7 +125,7 @@ impl Bench {
             sensitive: false,
             managed: &managed,
             trees: &trees,
-            beneath: None,
+            beneath: beneath.as_deref(),
         };
         (INFO.build)(&mut params, &context)
     }
@@ -182,24 +194,7 @@ impl Bench {
 
     /// Everything below the scratch directory, with what a write would change.
     fn snapshot(&self) -> BTreeMap<PathBuf, Snapped> {
-        walk(self.root.path())
-            .into_iter()
-            .map(|path| {
-                let of = fs::symlink_metadata(&path).unwrap();
-                (
-                    path,
-                    [
-                        of.mode().into(),
-                        of.uid().into(),
-                        of.ino().cast_signed(),
-                        of.mtime(),
-                        of.mtime_nsec(),
-                        of.ctime(),
-                        of.ctime_nsec(),
-                    ],
-                )
-            })
-            .collect()
+        walk(self.root.path()).into_iter().map(|path| (path.clone(), snapped(&path))).collect()
     }
 
     fn temporaries(&self) -> Vec<PathBuf> {
@@ -218,6 +213,12 @@ impl Bench {
 
 /// What a write would change: mode, owner, inode, and the times of the last change.
 type Snapped = [i64; 7];
+
+fn snapped(path: &Path) -> Snapped {
+    let of = fs::symlink_metadata(path).unwrap();
+    let (mode, uid, inode) = (of.mode().into(), of.uid().into(), of.ino().cast_signed());
+    [mode, uid, inode, of.mtime(), of.mtime_nsec(), of.ctime(), of.ctime_nsec()]
+}
 
 /// A directory and all below, sorted.
 fn walk(root: &Path) -> Vec<PathBuf> {

@@ -7,16 +7,17 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use mgmt_engine::resource::Fault;
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, Stat, accessat, openat, readlinkat, statat};
 use rustix::io::Errno;
 
-use super::attributes::{Ids, bits, kept_bits, kind, may_own};
+use super::attributes::{Ids, alone, bits, kept_bits, kind, may_own};
 use super::contents::Stream;
 use super::never::{Never, Relation, is_mount};
+use super::place::Place;
 use super::remove::{DEPTH_MAX, holds_mount, names, open_inside};
 use super::strays::is_temporary;
 
@@ -64,6 +65,8 @@ pub(super) struct Comparison<'a> {
     pub(super) root: &'a Path,
     /// The same with links resolved, as protected paths are compared with it.
     pub(super) resolved: PathBuf,
+    /// It is confined, and so are its members.
+    pub(super) confined: bool,
     pub(super) source: Option<&'a Path>,
     pub(super) ids: Ids,
     pub(super) force: bool,
@@ -269,7 +272,8 @@ impl Comparison<'_> {
                 "something of another type stands there; force would replace it",
             ));
         }
-        self.never.removable(&self.resolved.join(at))?;
+        let place = Place { at: standing.as_fd(), name: Path::new(name), path: &path, confined: self.confined };
+        self.never.removable(place, &self.resolved.join(at))?;
         let manages = self.managed.contains(&path) || manages_below(self.managed, &path);
         if manages || holds_mount(standing, name, 0).map_err(|error| Fault::path("look below", &path, error))? {
             return Err(Fault::path("replace", &path, "a mount point or another resource's path lies there"));
@@ -317,6 +321,7 @@ impl Comparison<'_> {
             && !self.managed.contains(&path)
         {
             may_own(&path, self.ids, Some(stat))?;
+            alone(self.confined, &path, stat)?;
             self.push(at, Action::Own, false);
         }
         Ok(())

@@ -16,23 +16,8 @@ use rustix::io::Errno;
 
 use super::attributes::{self, Ids};
 use super::contents::Stream;
+use super::place::Place;
 use super::strays;
-
-/// Where something is to be placed: a name, relative to a directory or absolute.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
-    pub(super) at: BorrowedFd<'a>,
-    pub(super) name: &'a Path,
-    /// The whole path, for messages.
-    pub(super) path: &'a Path,
-}
-
-impl<'a> Place<'a> {
-    /// By its absolute path.
-    pub(super) fn absolute(path: &'a Path) -> Place<'a> {
-        Place { at: rustix::fs::CWD, name: path, path }
-    }
-}
 
 /// What a new version shall be.
 pub(super) struct Version<'a> {

@@ -32,10 +32,10 @@ fn a_source_does_not_replace_what_is_protected() {
 }
 
 /// Mounts a small file system for as long as this lives.
-struct Mounted(PathBuf);
+pub(super) struct Mounted(PathBuf);
 
 impl Mounted {
-    fn at(path: PathBuf) -> Option<Self> {
+    pub(super) fn at(path: PathBuf) -> Option<Self> {
         fs::create_dir_all(&path).unwrap();
         let mounted = rustix::mount::mount("none", &path, "tmpfs", rustix::mount::MountFlags::empty(), None);
         mounted.is_ok().then(|| Self(path))

@@ -7,6 +7,7 @@ mod answers;
 mod edits;
 mod exchanging;
 mod stock;
+mod together;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use answers::Shared;
 use edits::Edits;
 use exchanging::Exchanging;
 use stock::merged;
+use together::Together;
 
 use crate::assemble::{self, Assembled, Exchanged};
 use crate::cli::{Exit, Failure};
@@ -35,8 +37,7 @@ use crate::exchange::Account;
 use crate::exchange::remembered::Memory;
 use crate::kinds::KINDS;
 use crate::ledger::Owed;
-use crate::mesh::link::Link;
-use crate::mesh::{self, Mesh, Over};
+use crate::mesh::{self, Mesh, Over, link::Link};
 use crate::observer::{Listener, Tally, Teller};
 use crate::progress::{self, Progress};
 use crate::shutdown::{Asked, Signals};
@@ -89,6 +90,8 @@ pub struct Settings {
     pub serve: bool,
     /// Gets `true` or `false` appended.
     pub status_file: Option<PathBuf>,
+    /// Converged means that all hosts of the mesh are.
+    pub mesh_converged: bool,
     /// Who prints events instead of the log.
     pub listener: Option<Listener>,
     /// Where progress is shown.
@@ -222,6 +225,7 @@ struct Agent {
     socket: Option<Socket>,
     mesh: Option<Mesh>,
     exchanging: Exchanging,
+    together: Together,
     clock: Clock,
     /// Changes and time at the last new graph, to say what it led to.
     since: (u64, u64, mgmt_engine::Moment),
@@ -249,15 +253,17 @@ impl Agent {
         let teller = Teller {
             events: Arc::clone(&events),
             tally: Arc::clone(&tally),
-            status_file: settings.status_file.take(),
+            status_file: settings.status_file.take_if(|_| !settings.mesh_converged),
             listener: settings.listener.take(),
             account: Arc::clone(&account),
         };
         let options =
             EngineOptions { noop: settings.options.noop, recheck: !settings.once, converged: settings.converged };
         let keeper = Box::new(Owed::in_directory(settings.state.directory()));
-        let engine = Engine::start(Config { options, workers: None }, clock, runtime, Box::new(teller), keeper);
+        let engine = Engine::start(Config { options, workers: None }, clock, runtime.clone(), Box::new(teller), keeper);
         let engine = Arc::new(engine.map_err(|e| cannot("start threads", e))?);
+        let together = Together::of(&mut settings, &host, engine.condition(), &runtime);
+        crate::semaphores::serve(&engine, Link::of(&host), runtime);
         let edits = match settings.source.file() {
             Some(path) if settings.watch => Edits::of(&host, path),
             _ => Edits::none(),
@@ -293,6 +299,7 @@ impl Agent {
             socket,
             mesh: None,
             exchanging,
+            together,
             clock,
             since,
             late: false,
@@ -349,7 +356,8 @@ impl Agent {
                 announced = true;
                 self.say_converged();
             }
-            if state == Condition::Converged && self.settings.once && self.has_settled(&mut patience) {
+            let converged = state == Condition::Converged && self.together.is_converged();
+            if converged && self.settings.once && self.has_settled(&mut patience) {
                 self.reached = true;
                 return;
             }
@@ -382,6 +390,9 @@ impl Agent {
                 }
                 () = until(patience) => {}
                 _ = condition.changed() => {}
+                () = self.together.changed() => if self.settings.once && self.together.never().is_some() {
+                    return;
+                },
                 over = over(self.mesh.as_ref()) => {
                     self.outdated = over == Over::Outdated;
                     return;
@@ -483,7 +494,9 @@ impl Agent {
     /// Drains the engine, listening to further signals, and takes stock.
     async fn end(mut self) -> Ended {
         // An event of its own last write may have come since: a look at it would have been due, and is not any more.
-        let converged = self.reached || *self.engine.condition().borrow() == Condition::Converged;
+        let here = *self.engine.condition().borrow() == Condition::Converged;
+        let converged = self.reached || (here && !self.together.is_asked());
+        self.together.end();
         let graph = self.engine.graph();
         // Taken before draining: what was still to be done is told as such.
         let before = self.engine.snapshot();

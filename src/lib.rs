@@ -20,5 +20,6 @@ pub mod observer;
 pub mod picture;
 pub mod plan;
 pub mod progress;
+pub mod semaphores;
 pub mod shutdown;
 pub mod state;

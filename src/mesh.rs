@@ -7,8 +7,10 @@ pub mod answers;
 mod arrival;
 pub mod backup;
 pub mod bootstrap;
+pub mod calm;
 pub mod doctor;
 pub mod door;
+pub mod errands;
 pub mod following;
 pub mod handover;
 pub mod house;
@@ -53,6 +55,7 @@ use tokio::task::JoinHandle;
 
 use crate::cli::{Exit, Failure};
 use arrival::{Arrived, arrive};
+use errands::Errands;
 use house::House;
 use inquiry::Inquiries;
 use node::{Ended, Node, Setup};
@@ -146,6 +149,8 @@ struct Inner {
     runtime: tokio::runtime::Handle,
     /// It has been let in by this run, and may not be a member yet.
     let_in: AtomicBool,
+    /// What is to be given back before it ends.
+    errands: Arc<Errands>,
     keeper: Mutex<Option<(JoinHandle<()>, tokio::runtime::Runtime)>>,
 }
 
@@ -184,6 +189,7 @@ impl Mesh {
             stop: watch::Sender::new(false),
             runtime: runtime.handle().clone(),
             let_in: AtomicBool::new(false),
+            errands: Arc::default(),
             keeper: Mutex::new(None),
         }));
         let keeper = runtime.spawn(mesh.clone().keep());
@@ -260,8 +266,15 @@ impl Mesh {
         &self.0.settings
     }
 
+    /// What is to be given back before it ends.
+    #[must_use]
+    pub fn errands(&self) -> &Arc<Errands> {
+        &self.0.errands
+    }
+
     /// Ends it: leadership is handed over, others are told, the log is closed.
     pub async fn stop(&self) {
+        self.0.errands.settled().await;
         self.0.stop.send_replace(true);
         let keeper = self.0.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some((keeper, runtime)) = keeper else { return };

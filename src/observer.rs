@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -73,12 +73,16 @@ impl Observer for Teller {
 
     fn converged(&self, converged: bool) {
         if let Some(path) = &self.status_file {
-            let written =
-                OpenOptions::new().append(true).create(true).open(path).and_then(|mut f| writeln!(f, "{converged}"));
-            if let Err(error) = written {
-                tracing::warn!("cannot append to {}: {error}", path.display());
-            }
+            append_status(path, converged);
         }
+    }
+}
+
+/// Appends to a `--converged-status-file`.
+pub fn append_status(path: &Path, converged: bool) {
+    let written = OpenOptions::new().append(true).create(true).open(path).and_then(|mut f| writeln!(f, "{converged}"));
+    if let Err(error) = written {
+        tracing::warn!("cannot append to {}: {error}", path.display());
     }
 }
 

@@ -137,7 +137,7 @@ fn what_cannot_be_asked_of_the_mesh_is_said_before_anything_is_done() {
         ("--expect 3", "--expect needs --seeds"),
         ("--listen nowhere", "--listen takes an address"),
         ("--no-network --zone a/b", "contradict each other"),
-        ("--mesh-converged", "not built yet"),
+        ("--no-network --mesh-converged", "contradict each other"),
     ] {
         let ended = bench.mgmt(["run", "g.yaml"].into_iter().chain(flags.split(' ')));
         assert!([64, 73].contains(&ended.code), "{flags}: {ended:?}");

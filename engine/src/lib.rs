@@ -8,6 +8,7 @@ pub mod clock;
 pub mod convergence;
 pub mod difference;
 pub mod erased;
+pub mod grants;
 pub mod graph;
 pub mod id;
 pub mod meta;

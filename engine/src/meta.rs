@@ -69,6 +69,11 @@ const OF_MESH: &str = "cluster/";
 impl Semaphore {
     /// Whether all hosts of a mesh share it.
     pub fn is_of_mesh(&self) -> bool {
-        self.id.starts_with(OF_MESH)
+        self.of_mesh().is_some()
+    }
+
+    /// What it is called in the mesh, if all hosts share it.
+    pub fn of_mesh(&self) -> Option<&str> {
+        self.id.strip_prefix(OF_MESH)
     }
 }

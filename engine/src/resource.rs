@@ -252,12 +252,14 @@ pub struct Work {
     pub cause: Cause,
     /// Says when to give up.
     pub stop: Stop,
+    /// Where it holds semaphores that other hosts share: higher than for whoever held them before, on any host.
+    pub fence: Option<u64>,
 }
 
 impl Work {
     /// Work that nobody will stop, for tests and one-off uses.
     pub fn because(cause: Cause) -> Self {
-        Self { cause, stop: Stop::never() }
+        Self { cause, stop: Stop::never(), fence: None }
     }
 }
 

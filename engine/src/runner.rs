@@ -9,13 +9,14 @@
 
 mod bounded;
 mod core;
+mod holding;
 mod worker;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 
 use tokio::runtime::Handle;
@@ -24,6 +25,7 @@ use tokio::sync::watch as latest;
 use self::core::{Core, Dropped, Told};
 use crate::clock::{Clock, Moment};
 use crate::difference::{Difference, difference};
+use crate::grants::Grants;
 use crate::graph::Graph;
 use crate::id::Id;
 use crate::report::{Report, Stand};
@@ -104,6 +106,10 @@ struct Shared {
     /// Workers that may be at work before the reserve is asked.
     cores: usize,
     state: latest::Sender<Condition>,
+    /// Who gives what is shared with other hosts, if anybody does.
+    grants: OnceLock<Box<dyn Grants>>,
+    /// For tasks of its own.
+    me: Weak<Self>,
 }
 
 /// Where the engine as a whole is; for those who wait.
@@ -132,7 +138,7 @@ impl Engine {
     ) -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let count = config.workers.unwrap_or((cores * 2).clamp(*WORKERS.start(), *WORKERS.end()));
-        let shared = Arc::new(Shared {
+        let shared = Arc::new_cyclic(|me| Shared {
             core: Mutex::new(Core {
                 schedule: Schedule::new(config.options),
                 graph: Graph::default(),
@@ -147,6 +153,7 @@ impl Engine {
                 tasks: 0,
                 condition: Condition::Working,
                 urgency: Urgency::None,
+                asked: BTreeMap::new(),
             }),
             work: Condvar::new(),
             telling: Mutex::new(()),
@@ -159,6 +166,8 @@ impl Engine {
             runtime,
             cores: cores.min(count),
             state: latest::Sender::new(Condition::Working),
+            grants: OnceLock::new(),
+            me: me.clone(),
         });
         let mut workers = Vec::with_capacity(count);
         for number in 0..count {
@@ -167,6 +176,12 @@ impl Engine {
             workers.push(worker.spawn(move || shared.work(number))?);
         }
         Ok(Self { shared, workers })
+    }
+
+    /// Says who gives what is shared with other hosts. Only the first one counts; without one, whoever wants such a
+    /// thing fails.
+    pub fn share(&self, grants: Box<dyn Grants>) {
+        self.shared.grants.get_or_init(|| grants);
     }
 
     /// Replaces the graph. Equal vertices are left alone; `debts` are refreshes that an earlier run still owed.
@@ -268,6 +283,7 @@ impl Engine {
         let mut core = self.shared.lock();
         core.over = true;
         let watches: Vec<_> = core.held.iter_mut().filter_map(|held| held.watch.take()).collect();
+        core.asked.clear();
         drop(core);
         drop(watches);
         self.shared.work.notify_all();
@@ -306,6 +322,7 @@ impl Shared {
 
     /// The same; a worker that goes on to pull needs nobody woken for its own share.
     fn settle_and(&self, mut core: MutexGuard<'_, Core>, pulls: bool) {
+        self.fulfil(&mut core);
         let reports = core.schedule.take_reports();
         let converged = core.schedule.take_converged();
         core.outbox.extend(reports.into_iter().map(Told::Report));

@@ -7,6 +7,7 @@
 //! failure holds back successors and nobody else; a new graph touches only what differs.
 
 mod alarms;
+mod granted;
 mod outcomes;
 mod replace;
 mod stands;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use crate::clock::Moment;
 use crate::convergence::Convergence;
 use crate::id::Id;
+use crate::meta::Semaphore;
 use crate::permits::Permits;
 use crate::report::{Report, What};
 use crate::resource::{Applied, Cause, Fault, Ticket};
@@ -54,8 +56,29 @@ pub enum Event {
     NotArmed(Ticket, Fault),
     /// A watch that was armed has failed since.
     WatchFailed(Ticket, Fault),
+    /// What was asked for under this number was given, with this fence.
+    Granted(Ticket, Ask, u64),
+    /// It will not be given.
+    NotGranted(Ticket, Ask, Fault),
+    /// What was given may be somebody else's as well by now.
+    GrantLost(Ticket, Ask, Fault),
     /// Time has passed.
     Wake,
+}
+
+/// Names one question for what is shared with other hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ask(pub(crate) u64);
+
+/// Something to be wished of others, who answer by an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// These, in the order of their names.
+    Have(Ticket, Ask, Vec<Semaphore>),
+    /// Not any more: they are to be given back, or no longer to be waited for.
+    Release(Ask),
+    /// What runs is to end: it may not be alone any more.
+    Cancel(Ticket),
 }
 
 /// Something to do.
@@ -73,6 +96,8 @@ pub struct Action {
     pub refresh: bool,
     /// A repair that may cause refreshes: these must be remembered on disk before it starts.
     pub owed: Option<Owed>,
+    /// What tells it from those that held the same before, on any host.
+    pub fence: Option<u64>,
 }
 
 /// Vertices that are owed a refresh, or may soon be.
@@ -105,6 +130,8 @@ pub struct Schedule {
     ready: VecDeque<u32>,
     alarms: BinaryHeap<Reverse<(Moment, u32, u32, Alarm)>>,
     permits: Permits,
+    wishes: Vec<Wish>,
+    asks: u64,
     convergence: Convergence,
     converged: Vec<bool>,
     reports: Vec<Report>,
@@ -130,6 +157,8 @@ impl Schedule {
             ready: VecDeque::new(),
             alarms: BinaryHeap::new(),
             permits: Permits::default(),
+            wishes: Vec::new(),
+            asks: 0,
             convergence: Convergence::new(options.converged),
             converged: Vec::new(),
             reports: Vec::new(),
@@ -153,6 +182,9 @@ impl Schedule {
             Event::Refreshed(ticket, result) => self.refreshed(ticket, result, now),
             Event::NotArmed(ticket, fault) => self.not_armed(ticket, &fault, now),
             Event::WatchFailed(ticket, fault) => self.watch_failed(ticket, &fault, now),
+            Event::Granted(ticket, ask, fence) => self.granted(ticket, ask, fence),
+            Event::NotGranted(ticket, ask, fault) => self.not_granted(ticket, ask, &fault, now),
+            Event::GrantLost(ticket, ask, fault) => self.grant_lost(ticket, ask, fault, now),
             Event::Wake => self.wake(now),
         }
         self.judge(now);
@@ -177,7 +209,8 @@ impl Schedule {
         vertex.step = Step::Running(deed, now);
         self.running += 1;
         let ticket = Ticket { slot, life: vertex.life };
-        let mut action = Action { ticket, deed, cause: vertex.cause, arm: false, refresh: false, owed: None };
+        let (cause, fence) = (vertex.cause, vertex.grant.as_ref().and_then(|grant| grant.fence));
+        let mut action = Action { ticket, deed, cause, arm: false, refresh: false, owed: None, fence };
         match deed {
             Deed::Look => {
                 action.arm = !vertex.armed && vertex.meta.poll.is_none();
@@ -211,6 +244,11 @@ impl Schedule {
             self.end(slot, now);
         } else if self.draining {
             self.set_step(slot, Step::Idle);
+            self.release(slot);
+        } else if vertex.has_lost_grant() {
+            self.set_step(slot, Step::Idle);
+            self.give_back(slot);
+            self.turn(slot, now);
         } else {
             vertex.step = Step::Queued(action.deed);
             self.ready.push_front(slot);
@@ -218,9 +256,9 @@ impl Schedule {
         self.judge(now);
     }
 
-    /// Whether there is something to take: reports, or changes of convergence.
+    /// Whether there is something to take: reports, wishes, or changes of convergence.
     pub fn has_news(&self) -> bool {
-        !self.reports.is_empty() || !self.converged.is_empty()
+        !self.reports.is_empty() || !self.converged.is_empty() || !self.wishes.is_empty()
     }
 
     /// How many actions wait to be pulled.
@@ -254,6 +292,11 @@ impl Schedule {
         std::mem::take(&mut self.converged)
     }
 
+    /// Takes the wishes made since the last call, in order.
+    pub fn take_wishes(&mut self) -> Vec<Wish> {
+        std::mem::take(&mut self.wishes)
+    }
+
     /// Takes the slots whose vertices have ended since the last call.
     pub fn take_freed(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.freed)
@@ -272,12 +315,11 @@ impl Schedule {
     /// From now on nothing starts; what runs goes on.
     pub fn drain(&mut self, now: Moment) {
         self.draining = true;
-        while let Some(slot) = self.ready.pop_front() {
-            self.set_step(slot, Step::Idle);
-        }
-        for slot in 0..self.vertices.len() {
-            if matches!(self.vertices[slot].step, Step::Pausing(_) | Step::Parked | Step::Awaiting) {
-                self.set_step(slot_number(slot), Step::Idle);
+        self.ready.clear();
+        for slot in 0..slot_number(self.vertices.len()) {
+            if !matches!(self.vertices[slot as usize].step, Step::Running(..)) {
+                self.set_step(slot, Step::Idle);
+                self.release(slot);
             }
         }
         self.permits.forget_all();
@@ -345,6 +387,7 @@ impl Schedule {
 
     /// Gives semaphores back, and lets those try who wait for some.
     fn give_back(&mut self, slot: u32) {
+        self.release(slot);
         if self.vertices[slot as usize].meta.sema.is_empty() {
             return;
         }
@@ -358,6 +401,7 @@ impl Schedule {
                 // It waits for somebody else now, and is considered again when that is done.
                 self.permits.leave(place);
                 self.set_step(other, Step::Idle);
+                self.release(other);
             } else if self.permits.take(wanted) {
                 self.permits.leave(place);
                 self.queue(other);
@@ -402,7 +446,16 @@ impl Schedule {
         if let Err(until) = vertex.token(now) {
             return self.pause(slot, until);
         }
-        if !vertex.meta.sema.is_empty() && !self.permits.take(&self.vertices[slot as usize].meta.sema) {
+        if !vertex.shared.is_empty() {
+            return self.ask(slot);
+        }
+        self.admit(slot);
+    }
+
+    /// Queues a look as soon as the semaphores of this host are free.
+    fn admit(&mut self, slot: u32) {
+        let wanted = &self.vertices[slot as usize].meta.sema;
+        if !wanted.is_empty() && !self.permits.take(wanted) {
             self.permits.wait(slot);
             return self.set_step(slot, Step::Parked);
         }

@@ -9,9 +9,10 @@ use std::time::Duration;
 use crate::backoff::{Bucket, Contest, Doubling, RECHECK_FIRST, RECHECK_MOST, Verdict};
 use crate::clock::Moment;
 use crate::id::Id;
-use crate::meta::Meta;
+use crate::meta::{Meta, Semaphore};
 use crate::report::What;
 use crate::resource::{Applied, Cause, Fault};
+use crate::schedule::Ask;
 
 /// What is done to a vertex.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub(crate) enum Step {
     Idle,
     /// Nothing before that moment.
     Pausing(Moment),
+    /// Waits for semaphores that other hosts share.
+    Asking,
     /// Waits for semaphores.
     Parked,
     /// Waits for its watch to say that it can be looked at.
@@ -71,10 +74,30 @@ pub(crate) enum Next {
     Await,
 }
 
+/// What was asked for, or is held, of what other hosts share.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    pub(crate) ask: Ask,
+    pub(crate) fence: Option<u64>,
+    /// It may be somebody else's as well by now.
+    pub(crate) lost: Option<Fault>,
+}
+
+impl Grant {
+    pub(crate) fn of(ask: Ask) -> Self {
+        Self { ask, fence: None, lost: None }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Vertex {
     pub(crate) id: Id,
+    /// Its semaphores are those of this host alone.
     pub(crate) meta: Meta,
+    /// Semaphores that other hosts share, in the order of their names.
+    pub(crate) shared: Box<[Semaphore]>,
+    /// Boxed, because hardly any vertex shares anything.
+    pub(crate) grant: Option<Box<Grant>>,
     pub(crate) life: u32,
     pub(crate) step: Step,
     pub(crate) state: State,
@@ -113,11 +136,15 @@ pub(crate) struct Vertex {
 }
 
 impl Vertex {
-    pub(crate) fn new(id: Id, meta: Meta, life: u32, cause: Cause, now: Moment) -> Self {
+    pub(crate) fn new(id: Id, mut meta: Meta, life: u32, cause: Cause, now: Moment) -> Self {
+        let mut shared: Vec<_> = meta.sema.extract_if(.., |sema| sema.is_of_mesh()).collect();
+        shared.sort();
         Self {
             bucket: meta.limit.map(|limit| Box::new(Bucket::new(limit, now))),
             id,
             meta,
+            shared: shared.into(),
+            grant: None,
             life,
             step: Step::Idle,
             state: State::Fresh,
@@ -155,6 +182,19 @@ impl Vertex {
             _ => self.owes_refresh(),
         };
         self.raised != self.seen || refresh
+    }
+
+    /// Whether what it holds may be somebody else's as well.
+    pub(crate) fn has_lost_grant(&self) -> bool {
+        self.grant.as_ref().is_some_and(|grant| grant.lost.is_some())
+    }
+
+    /// Why a repair has failed: the loss of what it held comes before what that has led to.
+    pub(crate) fn cause_of_failure(&self, fault: Fault) -> Fault {
+        match self.grant.as_ref().and_then(|grant| grant.lost.as_ref()) {
+            Some(lost) => Fault::new(format!("{lost}; what ran was ended: {fault}")),
+            None => fault,
+        }
     }
 
     /// Whether a refresh is pending.

@@ -8,6 +8,7 @@
 //! - `meta a retry=2 delay=10 poll=5 limit=1/3 sema=x:1 noop`
 //! - `looked a clean`, `looked a TEXT` (drifted), `looked a later` (not yet), `looked a ! TEXT` (failed)
 //! - `applied a`, `applied a refreshed`, `applied a unchanged`, `applied a ! TEXT`; `refreshed a`
+//! - `granted a`, `refused a ! TEXT`, `lost a ! TEXT`: of what `a` asked for last and shares with other hosts
 //! - `raised a`, `ticked a`, `unarmed a ! TEXT`, `watch a ! TEXT`; `wait MILLIS`, `wake` (to the next deadline); `drain`
 //! - `hold`: nothing is pulled until `pull`; `back a`: what was pulled last for `a` is put back
 
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use mgmt_engine::difference::difference;
 use mgmt_engine::resource::{Applied, Check, Drift, Fault, Look, Resource, Ticket, Work};
-use mgmt_engine::schedule::{Action, Deed, Event, Found, Options, Schedule};
+use mgmt_engine::schedule::{Action, Ask, Deed, Event, Found, Options, Schedule, Wish};
 use mgmt_engine::{Graph, Id, Limit, Meta, Moment, Semaphore, Vertex};
 
 #[derive(Debug, PartialEq)]
@@ -50,6 +51,7 @@ struct Play {
     metas: BTreeMap<String, Meta>,
     tickets: BTreeMap<String, Ticket>,
     actions: BTreeMap<String, Action>,
+    asks: BTreeMap<String, (Ticket, Ask)>,
     now: Moment,
     holding: bool,
 }
@@ -62,6 +64,7 @@ impl Play {
             metas: BTreeMap::new(),
             tickets: BTreeMap::new(),
             actions: BTreeMap::new(),
+            asks: BTreeMap::new(),
             now: Moment::START,
             holding: false,
         }
@@ -159,6 +162,14 @@ impl Play {
             ),
             "applied" => Event::Applied(ticket(), applied()),
             "refreshed" => Event::Refreshed(ticket(), applied()),
+            "granted" | "refused" | "lost" => {
+                let (ticket, ask) = self.asks[name];
+                match (word, fault) {
+                    ("refused", fault) => Event::NotGranted(ticket, ask, fault.expect("why")),
+                    ("lost", fault) => Event::GrantLost(ticket, ask, fault.expect("why")),
+                    _ => Event::Granted(ticket, ask, 7),
+                }
+            }
             "raised" => Event::Raised(ticket()),
             "ticked" => Event::Ticked(ticket()),
             "unarmed" => Event::NotArmed(ticket(), fault.expect("a watch is armed or fails")),
@@ -168,11 +179,30 @@ impl Play {
         self.schedule.step(event, self.now);
     }
 
+    fn wishes(&mut self, out: &mut String) {
+        for wish in self.schedule.take_wishes() {
+            let name = |ticket| self.schedule.name_of(ticket).expect("it is alive").name.to_string();
+            match wish {
+                Wish::Have(ticket, ask, wanted) => {
+                    let wanted: Vec<_> = wanted.iter().map(|sema| format!("{}:{}", sema.id, sema.count)).collect();
+                    writeln!(out, "ask for {} ({})", name(ticket), wanted.join(", ")).expect("memory");
+                    self.asks.insert(name(ticket), (ticket, ask));
+                }
+                Wish::Release(ask) => {
+                    let whose = self.asks.iter().find(|(_, (_, known))| *known == ask).expect("it was asked for").0;
+                    writeln!(out, "give back of {whose}").expect("memory");
+                }
+                Wish::Cancel(ticket) => writeln!(out, "cancel {}", name(ticket)).expect("memory"),
+            }
+        }
+    }
+
     fn trace(&mut self) -> String {
         let mut out = String::new();
         for report in self.schedule.take_reports() {
             writeln!(out, "said {}: {:?}", report.id.name, report.what).expect("memory");
         }
+        self.wishes(&mut out);
         while let Some(action) = if self.holding { None } else { self.schedule.next(self.now) } {
             let name = self.schedule.name_of(action.ticket).expect("its life has just begun to act").name.to_string();
             self.tickets.insert(name.clone(), action.ticket);
@@ -190,8 +220,12 @@ impl Play {
             if let Some(owed) = &action.owed {
                 write!(out, ", owed {:?}", owed.ids).expect("memory");
             }
+            if let Some(fence) = action.fence {
+                write!(out, ", fence {fence}").expect("memory");
+            }
             out.push_str(")\n");
         }
+        self.wishes(&mut out);
         for converged in self.schedule.take_converged() {
             out.push_str(if converged { "converged\n" } else { "not converged\n" });
         }

@@ -215,7 +215,7 @@ impl Exec {
     async fn run(&self, work: &Work) -> Result<(), Fault> {
         // Files that change while it runs are newer than what it saw.
         let seen = Times::seen(&self.mtimes)?;
-        let stage = self.setting.stage().await?;
+        let stage = self.setting.stage().await?.fenced(work.fence);
         run::command(&self.setting, &stage, &self.command, self.timeout, &work.stop).await?;
         if let Some(line) = &self.donecmd {
             let done = run::command(&self.setting, &stage, line, self.timeout, &work.stop).await;

@@ -187,7 +187,7 @@ pub struct Context<'a> {
     /// Those among them whose members are managed as well, because they are copied from a source.
     pub trees: &'a Arc<BTreeSet<PathBuf>>,
     /// The resource was named by somebody else, and must stay below this directory, whatever happens to the names on the
-    /// way. Normalised.
+    /// way. Normalised; the resource's path begins with it and is written without `..` and `.`. Heeded by `file`.
     pub beneath: Option<&'a Path>,
 }
 

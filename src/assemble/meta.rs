@@ -7,6 +7,9 @@ use std::time::Duration;
 use mgmt_engine::id::Id;
 use mgmt_engine::meta::{Limit, Meta, Semaphore};
 
+use mgmt_store::Key;
+use mgmt_store::limits::LOCK_HOLDERS_MAX;
+
 use super::Options;
 use super::values::{self, Misfit};
 use crate::diagnostic::{Place, Printable, Problem, Problems, nearest};
@@ -52,9 +55,15 @@ fn semaphore(text: &str, place: Place) -> Result<Semaphore, Misfit> {
         },
     };
     let semaphore = Semaphore { id: id.to_owned(), count };
-    if semaphore.is_of_mesh() {
-        let message = format!("a semaphore of the whole cluster, '{}', is not built yet", Printable(id));
-        return Err(Misfit::new(place, message));
+    if let Some(lock) = semaphore.of_mesh() {
+        if lock.is_empty() {
+            return Err(Misfit::new(place, format!("'{}' needs a name behind the slash", Printable(id))));
+        }
+        Key::lock(lock).map_err(|error| Misfit::new(place, format!("'{}': {error}", Printable(id))))?;
+        if semaphore.count.get() > LOCK_HOLDERS_MAX {
+            let message = format!("'{}': at most {LOCK_HOLDERS_MAX} may hold what all hosts share", Printable(id));
+            return Err(Misfit::new(place, message));
+        }
     }
     Ok(semaphore)
 }

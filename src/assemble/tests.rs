@@ -608,11 +608,12 @@ fn meta_parameters() {
         "#]],
     );
     check_exec(
-        &meta("{sema: [cluster/x, 'a:0', 'a:b']}"),
+        &meta("{sema: [cluster/x, 'a:0', 'a:b', cluster/, 'cluster/x:257']}"),
         expect![[r#"
-            g:5:19: exec[a]: meta.sema: a semaphore of the whole cluster, 'cluster/x', is not built yet
             g:5:30: exec[a]: meta.sema: expected id or id:count, found 'a:0'
             g:5:37: exec[a]: meta.sema: expected id or id:count, found 'a:b'
+            g:5:44: exec[a]: meta.sema: 'cluster/' needs a name behind the slash
+            g:5:54: exec[a]: meta.sema: 'cluster/x': at most 256 may hold what all hosts share
         "#]],
     );
     check_exec(

@@ -44,6 +44,7 @@ pub fn run(args: args::Run, progress: Progress, clock: Clock, versions: Versions
         watch: !args.no_watch,
         serve: true,
         status_file: args.converged_status_file,
+        mesh_converged: args.mesh.mesh_converged,
         listener: None,
         progress,
     };
@@ -65,9 +66,6 @@ fn mesh(
     (clock, versions): (Clock, Versions),
 ) -> Result<mesh::Settings, Failure> {
     let usage = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error.to_string());
-    if args.mesh.mesh_converged {
-        return Err(usage(&"--mesh-converged is not built yet: it comes with the exchange of resources; leave it out"));
-    }
     let listen = args.mesh.listen.as_deref().map(listen).transpose()?;
     let zone = args.mesh.zone.as_deref().unwrap_or_default();
     Ok(mesh::Settings {

@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn peers_are_a_table() {
         let silent = json!({"host": "b", "role": "learner", "state": "suspect", "leads": false, "answered": false,
-            "why": "no answer: b cannot be reached", "revision": null, "graph": null, "resources": []});
+            "why": "b cannot be reached", "revision": null, "graph": null, "resources": []});
         let mut down = silent.clone();
         (down["host"], down["state"], down["revision"]) = ("c".into(), "down".into(), 7.into());
         let up = json!({"host": "a", "role": "master", "state": "up", "leads": true, "answered": true, "why": null,
@@ -199,8 +199,8 @@ mod tests {
             c     learner        down       7         -      -          -                         -        -
               a: failed file[x\u{1b}[2J]: no such user\nx
               a: and 2 more
-              b: no answer: b cannot be reached
-              c: no answer: b cannot be reached
+              b: b cannot be reached
+              c: b cannot be reached
         "#]]
         .assert_eq(&table);
         assert_eq!(peers(&json!([])), "");

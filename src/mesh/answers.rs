@@ -34,6 +34,7 @@ use crate::control::Conversation;
 use crate::control::mesh::Ask;
 use crate::events::Events;
 
+pub(super) use members::DOWN_MS;
 pub use status::status;
 pub(crate) use tokens::create as create_token;
 

@@ -10,6 +10,7 @@ mod places;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use mgmt_consensus::{Incarnation, PeerId};
 use mgmt_engine::{Clock, Moment};
 use mgmt_store::Shared;
 
-pub use self::asking::{AskError, Asked, ask, ask_all};
+pub use self::asking::{AskError, Asked, ask, ask_all, ask_some};
 use self::places::Places;
 use super::messages::inquiry::{Answer, HostStatus, Inquiry, Since};
 use super::messages::join::Kind;
@@ -75,6 +76,8 @@ pub struct Inquiries {
     /// The last status that was told. Whoever takes stock holds the lock.
     status: tokio::sync::Mutex<Option<(Moment, HostStatus)>>,
     gone: Mutex<BTreeSet<Life>>,
+    /// This run is at its end.
+    ended: AtomicBool,
 }
 
 impl Inquiries {
@@ -90,6 +93,7 @@ impl Inquiries {
             waiting: Places::new(WAITING_MAX, WAITING_PER_MEMBER_MAX),
             status: tokio::sync::Mutex::default(),
             gone: Mutex::default(),
+            ended: AtomicBool::new(false),
         }
     }
 
@@ -115,21 +119,30 @@ impl Inquiries {
         self.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether this life of a member has said that it ends, and nothing since.
+    /// Whether this life of a member has said that its run ends, and was not seen again.
     #[must_use]
     pub fn is_gone(&self, member: &Member) -> bool {
         self.gone().contains(&(member.peer, member.incarnation))
     }
 
+    /// It was seen again: a run may go on with the identity of one before.
+    pub fn is_back(&self, member: &Member) {
+        self.gone().remove(&(member.peer, member.incarnation));
+    }
+
+    /// This host's run is at its end: from now on it says so to whoever waits for it.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
     /// How this host stands; `None` where no agent runs.
     #[must_use]
     pub fn standing(&self) -> Option<Standing> {
-        let Quiet { converged, for_ms } = self.respondent().ok()?.quiet();
+        let Quiet { converged, for_ms: quiet_ms } = self.respondent().ok()?.quiet();
         let (revision, exports) = self.shared.read(|keyspace| (keyspace.revision().0, exports_at(keyspace)));
         let view = self.exchanged.get(revision);
-        let standing =
-            Standing { converged, quiet_ms: for_ms, settled: view.settled, publishing: view.publishing, exports };
-        Some(standing)
+        let (settled, publishing, ended) = (view.settled, view.publishing, self.ended.load(Ordering::Relaxed));
+        Some(Standing { converged, quiet_ms, settled, publishing, exports, ended })
     }
 
     /// What is answered to a member.
@@ -143,9 +156,6 @@ impl Inquiries {
     }
 
     async fn to(&self, from: &Member, inquiry: Inquiry) -> Answer {
-        let life = (from.peer, from.incarnation);
-        // Whoever asks is there.
-        self.gone().remove(&life);
         let Some(place) = self.at_once.take(from.peer) else {
             return Answer::refused(Kind::TryAgain, "it is asked too much at once");
         };
@@ -165,7 +175,7 @@ impl Inquiries {
             Inquiry::Farewell {} => {
                 let mut gone = self.gone();
                 if gone.len() < GONE_MAX {
-                    gone.insert(life);
+                    gone.insert((from.peer, from.incarnation));
                 }
                 Answer::Noted {}
             }

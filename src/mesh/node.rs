@@ -364,6 +364,9 @@ impl Node {
 
     /// Ends it: hands leadership over, and if this host only ran to an end gives its id back. Its membership stays otherwise.
     pub async fn stop(&self) {
+        if self.setup.transient {
+            self.farewell().await;
+        }
         if let Some(to) = self.heir() {
             tracing::info!("mesh: handing over leadership");
             if let Err(error) = self.replica.transfer(to).await {

@@ -23,6 +23,8 @@ pub struct Standing {
     pub publishing: bool,
     /// The last change of any exports that it knows of.
     pub exports: u64,
+    /// Its run is at its end: it counts no more, however it is.
+    pub ended: bool,
 }
 
 /// How far this host's graph corresponds to the store.

@@ -50,4 +50,5 @@ mod partitions;
 mod power;
 mod refusals;
 mod rolling;
+mod semaphores;
 mod signals;

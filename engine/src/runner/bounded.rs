@@ -52,9 +52,10 @@ async fn in_time_or_stopped(
     stop: Stop,
     timeout: Option<Duration>,
 ) -> Result<Applied, Fault> {
-    let Some(timeout) = timeout else { return apply(Work { cause: action.cause, stop }).await };
+    let Action { cause, fence, .. } = action;
+    let Some(timeout) = timeout else { return apply(Work { cause, stop, fence }).await };
     let (sender, own) = Stop::new();
-    let mut apply = apply(Work { cause: action.cause, stop: own });
+    let mut apply = apply(Work { cause, stop: own, fence });
     let pass_on = async {
         for urgency in [Urgency::Cancel, Urgency::Kill] {
             stop.reached(urgency).await;

@@ -1,5 +1,6 @@
 //! What the engine's mutex guards: the schedule, and what is held for each of its slots.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,13 +8,14 @@ use tokio::sync::watch as latest;
 use tokio::task::AbortHandle;
 
 use super::Condition;
+use super::holding::Asked;
 use crate::clock::Moment;
 use crate::difference::{Difference, Fate};
 use crate::erased::{AnyResource, Fix};
 use crate::graph::Graph;
 use crate::report::Report;
 use crate::resource::{Applied, Check, Fault, Stop, Ticket, Urgency};
-use crate::schedule::{Action, Deed, Event, Found, Schedule};
+use crate::schedule::{Action, Ask, Deed, Event, Found, Schedule};
 
 pub(super) struct Core {
     pub(super) schedule: Schedule,
@@ -36,6 +38,8 @@ pub(super) struct Core {
     pub(super) condition: Condition,
     /// Urgency for everything that starts from now on.
     pub(super) urgency: Urgency,
+    /// What was asked for, or is held, of what other hosts share.
+    pub(super) asked: BTreeMap<Ask, Asked>,
 }
 
 pub(super) enum Told {

@@ -220,7 +220,7 @@ impl Shared {
         Ok(())
     }
 
-    fn event(&self, event: Event) {
+    pub(super) fn event(&self, event: Event) {
         let now = self.clock.now();
         let mut core = self.lock();
         core.schedule.step(event, now);

@@ -18,6 +18,10 @@ impl Schedule {
             self.running -= 1;
             return self.end(ticket.slot, now);
         }
+        if vertex.has_lost_grant() {
+            // What it has found may be somebody else's doing: it looks again when it holds it again.
+            return self.follow(ticket.slot, Next::Rest, Vec::new(), now);
+        }
         let mut said = Vec::new();
         let watch = vertex.watch_fault.take();
         let found = match watch.map_or(result, Err) {
@@ -44,7 +48,10 @@ impl Schedule {
                 }
                 self.follow(ticket.slot, next, said, now);
             }
-            Err(fault) => self.failed(ticket, &fault, now),
+            Err(fault) => {
+                let fault = vertex.cause_of_failure(fault);
+                self.failed(ticket, &fault, now);
+            }
         }
     }
 
@@ -60,7 +67,10 @@ impl Schedule {
                 }
                 self.follow(ticket.slot, next, said, now);
             }
-            Err(fault) => self.failed(ticket, &fault, now),
+            Err(fault) => {
+                let fault = vertex.cause_of_failure(fault);
+                self.failed(ticket, &fault, now);
+            }
         }
     }
 

@@ -92,8 +92,9 @@ impl Schedule {
                 }
                 Step::Queued(_) => queued.push(slot),
                 Step::Parked => self.permits.forget(slot),
-                Step::Idle | Step::Pausing(_) | Step::Awaiting => {}
+                Step::Idle | Step::Pausing(_) | Step::Awaiting | Step::Asking => {}
             }
+            self.release(slot);
             self.set_step(slot, Step::Idle);
             self.release_slot(slot);
         }
@@ -106,6 +107,7 @@ impl Schedule {
                 self.permits.release(&self.vertices[slot as usize].meta.sema);
             }
             for other in self.permits.forget_all() {
+                self.release(other);
                 self.set_step(other, Step::Idle);
             }
         }

@@ -58,7 +58,7 @@ impl Schedule {
         let standing = match (vertex.step, vertex.state) {
             _ if vertex.contest.as_ref().is_some_and(|contest| contest.is_contested()) => Standing::Contested,
             (Step::Pausing(_), _) => Standing::Retrying,
-            (Step::Awaiting, _) => Standing::Waiting,
+            (Step::Awaiting | Step::Asking, _) => Standing::Waiting,
             (Step::Running(..) | Step::Queued(_) | Step::Parked, _) => Standing::Busy,
             (Step::Idle, State::Failed) => Standing::Failed,
             // It failed with attempts left, which a drain took from it.

@@ -15,6 +15,8 @@ use super::output::Level;
 use crate::host::HostRef;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// As `mgmt lock` names it.
+const FENCE: &str = "MGMT_FENCE";
 
 /// What all commands of one resource share.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,6 +105,14 @@ impl Setting {
 }
 
 impl Stage<'_> {
+    /// With what tells this run from those on other hosts that held the same semaphores before.
+    pub(super) fn fenced(mut self, fence: Option<u64>) -> Self {
+        if let Some(fence) = fence {
+            self.env.insert(FENCE, fence.to_string());
+        }
+        self
+    }
+
     /// The file that `line` would run.
     ///
     /// # Errors

@@ -102,7 +102,7 @@ impl Bed {
     }
 
     async fn run_until(&self, stop: Stop) -> Result<Applied, String> {
-        let work = Work { cause: Cause::First, stop };
+        let work = Work { stop, ..Work::because(Cause::First) };
         self.exec.apply(Due::NotRun, &work).await.map_err(|fault| fault.to_string())
     }
 

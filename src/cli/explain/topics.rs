@@ -30,7 +30,11 @@ pub(super) const META: [Word; 10] = [
         "sema",
         "[]",
         "Semaphores held while it checks and applies: a list of id or id:count. At most count (1 if not given) \
-         resources that name the same id work at once. --sema N adds one to all.",
+         resources that name the same id work at once. --sema N adds one to all. Ids that begin with cluster/ \
+         are shared by all hosts of the mesh: cluster/reboot:1 lets one host at a time do it, and takes the \
+         lock reboot of `mgmt lock`. It waits while there is no mesh or no quorum; a host that has died holds \
+         it for ten seconds more. A command gets MGMT_FENCE, a number that is higher for each holder, and is \
+         ended when the semaphore was lost.",
     ),
     word("autoedge", "true", "Take part in automatic edges."),
     word("autogroup", "true", "Take part in grouping. No kind is grouped yet."),

@@ -242,7 +242,7 @@ pub(super) async fn lock(
             let failure = match error {
                 LockError::Name(error) => Failure::new(Exit::Usage, error),
                 LockError::Held => Failure::new(Exit::TryAgain, format!("the lock '{called}' is held by others")),
-                LockError::Ended => Failure::new(Exit::TryAgain, error),
+                LockError::Ended | LockError::GivenUp => Failure::new(Exit::TryAgain, error),
                 LockError::Call(error) => refusals::failure(error, asked(node, None)),
             };
             return talk.reply(Err(failure)).await;

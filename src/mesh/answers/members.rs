@@ -19,7 +19,7 @@ use crate::mesh::node::Node;
 /// Heard of within this, a member is up.
 const UP_MS: u64 = 2_000;
 /// Not heard of for longer than this, it is down: a master is replaced by then.
-const DOWN_MS: u64 = 30_000;
+pub(in crate::mesh) const DOWN_MS: u64 = 30_000;
 
 /// A member, before it is told.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -58,7 +58,7 @@ async fn the_agent_speaks_for_the_host_and_nobody_without_it() {
     assert!(matches!(asked(&inquiries, 2, Inquiry::Status {}).await, Answer::Status(status) if status.changes == 0));
     inquiries.exchanged().set(View { settled: 3, publishing: true });
     let Answer::Standing(standing) = asked(&inquiries, 1, Inquiry::Standing {}).await else { panic!("no standing") };
-    let own = Standing { converged: true, quiet_ms: Some(7), settled: 3, publishing: true, exports: 0 };
+    let own = Standing { converged: true, quiet_ms: Some(7), settled: 3, publishing: true, ..Standing::default() };
     assert_eq!((standing, Some(standing)), (own, inquiries.standing()));
     drop(agent);
     let refused = asked(&inquiries, 1, Inquiry::Standing {}).await;
@@ -75,13 +75,17 @@ async fn what_is_not_understood_is_said_to_be() {
 }
 
 #[tokio::test]
-async fn farewells_hold_until_somebody_is_heard_again() {
+async fn farewells_hold_until_somebody_is_seen_again() {
     let (inquiries, _agent) = host();
     assert_eq!(asked(&inquiries, 1, Inquiry::Farewell {}).await, Answer::Noted {});
     assert!(inquiries.is_gone(&member(1)) && !inquiries.is_gone(&member(2)));
     assert!(!inquiries.is_gone(&Member { incarnation: Incarnation(2), ..member(1) }), "somebody else by now");
     asked(&inquiries, 1, Inquiry::Standing {}).await;
+    assert!(inquiries.is_gone(&member(1)), "what it asks on its way out says nothing");
+    inquiries.is_back(&member(1));
     assert!(!inquiries.is_gone(&member(1)));
+    inquiries.end();
+    assert!(inquiries.standing().unwrap().ended);
 }
 
 #[tokio::test]

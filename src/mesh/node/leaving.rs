@@ -7,9 +7,13 @@ use mgmt_consensus::authority::token::Token;
 use mgmt_store::{Body, Role};
 
 use super::{HANDOVER, LEAVE, LOOK, Node};
+use crate::mesh::inquiry::{Asked, ask_all};
+use crate::mesh::messages::inquiry::Inquiry;
 use crate::mesh::place::Part;
 use crate::mesh::surroundings::{Telling, Told};
 
+/// How long others may take to be told that a run ends: a round trip, and some more.
+const FAREWELL: Duration = Duration::from_millis(300);
 /// Keys that people and programs write.
 const KEYS: &str = "k/";
 
@@ -104,6 +108,19 @@ impl Node {
             let mut admins = keyspace.peers().filter(|(_, peer)| peer.role == Role::Admin).map(|(_, peer)| peer.peer);
             admins.next() == Some(me) && admins.next().is_none()
         })
+    }
+
+    /// A run with an end tells everybody that it ends now: whoever waits for the whole mesh waits for it no more, also if
+    /// nobody is left who could say that it is down.
+    pub(super) async fn farewell(&self) {
+        self.setup.inquiries.end();
+        let on = tokio::runtime::Handle::current();
+        let told = ask_all(&on, &self.replica, &Inquiry::Farewell {}, FAREWELL).await;
+        for Asked { member, answer, .. } in told.into_iter().filter(|told| told.id != self.replica.id()) {
+            if let Err(error) = answer {
+                tracing::debug!(%error, host = member.host, "mesh: it was not told that this run ends");
+            }
+        }
     }
 
     /// A run with an end gives back what it was given: its place in the registry if it has come by this very run, and

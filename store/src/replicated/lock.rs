@@ -31,6 +31,9 @@ pub enum LockError {
     /// The lease ended while it was waited for: nobody renewed it, or somebody revoked it.
     #[error("the lease ended while waiting for the lock")]
     Ended,
+    /// It was given up while it was waited for.
+    #[error("the lock is not wanted any more")]
+    GivenUp,
     /// The store could not be asked.
     #[error(transparent)]
     Call(#[from] CallError),
@@ -78,22 +81,51 @@ impl<P: Proposer> Client<P> {
     /// # Errors
     /// When it is not held.
     pub async fn lock(&self, name: &str, count: u32, ttl_s: u32, wait: Duration) -> Result<Held<P>, LockError> {
-        let lock = Key::lock(name)?;
+        self.lock_all(&[(name, count)], ttl_s, wait, std::future::pending()).await
+    }
+
+    /// Takes several locks with one lease, one after the other: if everybody takes them in the same order, nobody waits in
+    /// a ring. It waits for at most `wait`, and no longer once they are `given_up`: then nothing of it is left.
+    ///
+    /// # Errors
+    /// When not all of them are held; then none is.
+    pub async fn lock_all(
+        &self,
+        wanted: &[(&str, u32)],
+        ttl_s: u32,
+        wait: Duration,
+        given_up: impl Future<Output = ()>,
+    ) -> Result<Held<P>, LockError> {
+        let locks: Result<Vec<_>, NoKey> =
+            wanted.iter().map(|(name, count)| Key::lock(name).map(|lock| (lock, *count))).collect();
+        let locks = locks?;
         let proposer = &self.inner.proposer;
+        tokio::pin!(given_up);
         let deadline = Deadline::after(proposer, wait);
         // Asking takes a while as well, also for somebody who will not wait for others.
         let patience = wait.max(self.inner.patience);
         let renewed_ms = proposer.now_ms();
-        let (lease, ttl_s) = self.grant(ttl_s, patience).await?;
+        let granted = tokio::select! {
+            biased;
+            () = &mut given_up => return Err(LockError::GivenUp),
+            granted = self.grant(ttl_s, patience) => granted,
+        };
+        let (lease, ttl_s) = granted?;
         let mut vigil = Vigil { lease, ttl_ms: u64::from(ttl_s) * 1000, renewed_ms };
-        let asked = Body::Acquire { lock: lock.clone(), lease, count, wait: !wait.is_zero() };
-        let fence = match self.call(asked, patience).await {
-            Ok((_, Done::Held { fence })) => Ok(fence),
-            Ok((asked, Done::Waiting { .. })) => self.wait_for(&lock, &mut vigil, asked, deadline).await,
-            Ok(_) => Err(CallError::Strange.into()),
-            Err(CallError::Refused(Refusal::Conflict(Clash::Held))) => Err(LockError::Held),
-            Err(CallError::Refused(Refusal::NotFound(Missing::Lease))) => Err(LockError::Ended),
-            Err(error) => Err(error.into()),
+        let taken = async {
+            let mut highest = Revision::ZERO;
+            for (lock, count) in &locks {
+                let asked = Body::Acquire { lock: lock.clone(), lease, count: *count, wait: !wait.is_zero() };
+                highest = highest.max(self.take(lock, asked, lease, patience, deadline).await?);
+            }
+            Ok(highest)
+        };
+        let fence = tokio::select! {
+            biased;
+            () = &mut given_up => Err(LockError::GivenUp),
+            // Beside the taking and not in it: a store that is busy must not cut every renewal short.
+            _ = self.keep(&mut vigil) => Err(LockError::Ended),
+            fence = taken => fence,
         };
         match fence {
             Ok(fence) => Ok(Held { client: self.clone(), vigil, fence }),
@@ -106,15 +138,34 @@ impl<P: Proposer> Client<P> {
         }
     }
 
-    /// Waits for the turn of a lease, and keeps the lease alive meanwhile.
+    /// Takes one lock for a lease that somebody else keeps alive; gives its fence.
+    async fn take(
+        &self,
+        lock: &Key,
+        asked: Body,
+        lease: LeaseId,
+        patience: Duration,
+        deadline: Deadline,
+    ) -> Result<Revision, LockError> {
+        match self.call(asked, patience).await {
+            Ok((_, Done::Held { fence })) => Ok(fence),
+            Ok((asked, Done::Waiting { .. })) => self.wait_for(lock, lease, asked, deadline).await,
+            Ok(_) => Err(CallError::Strange.into()),
+            Err(CallError::Refused(Refusal::Conflict(Clash::Held))) => Err(LockError::Held),
+            Err(CallError::Refused(Refusal::NotFound(Missing::Lease))) => Err(LockError::Ended),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits for the turn of a lease.
     async fn wait_for(
         &self,
         lock: &Key,
-        vigil: &mut Vigil,
+        lease: LeaseId,
         asked: Revision,
         deadline: Deadline,
     ) -> Result<Revision, LockError> {
-        let (shared, lease) = (&self.inner.shared, vigil.lease);
+        let shared = &self.inner.shared;
         let turn = async {
             loop {
                 let seen = shared.revision();
@@ -130,8 +181,6 @@ impl<P: Proposer> Client<P> {
         let left = deadline.left(&self.inner.proposer).unwrap_or_default();
         tokio::select! {
             biased;
-            // Beside the waiting and not in its loop: a store that is busy must not cut every renewal short.
-            _ = self.keep(vigil) => Err(LockError::Ended),
             fence = turn => fence,
             () = self.inner.proposer.sleep(left) => Err(LockError::Held),
         }

@@ -189,6 +189,40 @@ fn a_missing_directory_is_said_and_heals() {
     );
 }
 
+/// Sends a word for each signal.
+struct Heard(std::sync::mpsc::Sender<()>);
+
+impl Sink for Heard {
+    fn raised(&self, _: &[Ticket]) {
+        let _nobody_waits_any_more = self.0.send(());
+    }
+
+    fn ticked(&self, _: Ticket) {}
+}
+
+#[test]
+fn a_directory_that_appears_or_is_put_right_is_noticed() {
+    let mut bench = bench();
+    bench.beneath = Some("later");
+    let resource = bench.resource(&[("path", "later/a/f"), ("content", "x"), ("state", "exists")]);
+    let (sender, heard) = std::sync::mpsc::channel();
+    let signal = Signal::elsewhere(Arc::new(Heard(sender)), 0);
+    let _watch = resource.watch(&signal).unwrap();
+    let looked = || said(check(&resource, &Look::because(Cause::Drift)));
+    let until = |wanted: &str| {
+        while !looked().contains(wanted) {
+            heard.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
+        }
+    };
+    assert!(looked().contains("does not exist"));
+    fs::create_dir(bench.path("later")).unwrap();
+    symlink("../out", bench.path("later/a")).unwrap();
+    until("is a symbolic link");
+    fs::remove_file(bench.path("later/a")).unwrap();
+    fs::create_dir(bench.path("later/a")).unwrap();
+    until("missing");
+}
+
 #[test]
 fn a_plan_believes_that_the_directory_will_have_been_made() {
     let mut bench = bench();
@@ -318,4 +352,24 @@ fn a_mount_below_is_part_of_what_lies_below() {
     assert_eq!(bench.converge(&file).1, "created, 1 bytes");
     let gone = [("path", "p/mount/"), ("state", "absent"), ("recurse", "true"), ("force", "true")];
     assert_eq!(bench.check(&gone), "fault: cannot remove p/mount: it is a mount point");
+}
+
+/// What changes something by a name alone is not there to be used by mistake: only the way knows how to go by name.
+#[test]
+fn nothing_but_the_way_goes_by_name() {
+    let by_name = ["CWD", "fs::write", "fs::rename", "fs::remove", "fs::create", "fs::set_p", "fs::hard", "symlink("];
+    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/file");
+    let mut read = 0;
+    for entry in fs::read_dir(home).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() || path.ends_with("tests.rs") || path.ends_with("place.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let program = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        let found: Vec<_> = by_name.into_iter().filter(|words| program.contains(words)).collect();
+        assert!(found.is_empty(), "{} uses {found:?}", path.display());
+        read += 1;
+    }
+    assert!(read > 10, "the files have moved");
 }

@@ -474,7 +474,7 @@ impl Agent {
     async fn leave_the_mesh(&mut self) {
         let Some(mesh) = self.mesh.take() else { return };
         if let Some(exchange) = self.exchanging.exchange.take() {
-            exchange.stop(&mesh).await;
+            exchange.stop().await;
         }
         let stopped = mesh.stop();
         tokio::pin!(stopped);

@@ -10,17 +10,20 @@ pub mod inline;
 mod keeper;
 pub mod record;
 pub mod remembered;
+mod shelf;
 mod sight;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use mgmt_consensus::ClusterId;
 use tokio::task::JoinHandle;
 
 pub use account::Account;
 pub use board::{Board, Publishing, Said, Wants};
 pub use keeper::Keeper;
 use remembered::{Memory, Remembered};
+pub use shelf::{Shelf, keeping};
 pub use sight::Sight;
 
 use crate::mesh::Mesh;
@@ -37,35 +40,44 @@ pub struct Exchange {
     pub board: Board,
     working: JoinHandle<()>,
     writing: JoinHandle<()>,
-    memory: Memory,
+    shelf: Arc<OnDisk>,
 }
+
+/// The state directory of this run.
+#[derive(Debug)]
+struct OnDisk(Memory);
 
 impl Exchange {
     /// Begins, with what is remembered.
     #[must_use]
     pub fn start(mesh: &Mesh, link: Link, memory: Memory, remembered: Remembered) -> Self {
         let board = Board::new(Arc::new(remembered.sight()));
-        let working = mesh.runtime().spawn(work(link, board.clone(), remembered));
-        let writing = mesh.runtime().spawn(write(mesh.clone(), board.clone(), memory.clone()));
-        Self { board, working, writing, memory }
+        let shelf = Arc::new(OnDisk(memory));
+        let working = mesh.runtime().spawn(work(link, board.clone(), shelf.clone(), remembered));
+        let (met, kept) = (board.clone(), shelf.clone());
+        let writing = mesh.runtime().spawn(async move { keeping(met, &*kept).await });
+        Self { board, working, writing, shelf }
     }
 
     /// Ends it; what is known now is remembered.
-    pub async fn stop(self, mesh: &Mesh) {
+    pub async fn stop(self) {
         self.working.abort();
         self.writing.abort();
         let (said, _) = self.board.said();
-        keep(mesh, &self.memory, &said).await;
+        if let Some((cluster, number)) = said.seen {
+            self.shelf.keep(cluster, number, said.sight).await;
+        }
     }
 }
 
 /// One life after the other, for as long as it is polled.
-async fn work(link: Link, board: Board, remembered: Remembered) {
+async fn work(link: Link, board: Board, shelf: Arc<OnDisk>, remembered: Remembered) {
     let mut before: Option<Arc<Node>> = None;
     loop {
         let node = link.some_life(before.as_ref()).await;
         let keeper = Keeper {
             board: board.clone(),
+            shelf: shelf.clone(),
             client: node.client.clone(),
             shared: node.shared.clone(),
             cluster: node.identity.cluster,
@@ -83,31 +95,29 @@ async fn work(link: Link, board: Board, remembered: Remembered) {
     }
 }
 
-/// Keeps on disk what is known, for as long as it is polled.
-async fn write(mesh: Mesh, board: Board, memory: Memory) {
-    let (mut said, mut count) = board.said();
-    loop {
-        board.changed(count).await;
-        tokio::time::sleep(SETTLE).await;
-        let before = said.sight.clone();
-        (said, count) = board.said();
-        if !Arc::ptr_eq(&before, &said.sight) {
-            keep(&mesh, &memory, &said).await;
-        }
+impl Shelf for OnDisk {
+    fn outdate(&self) -> u64 {
+        self.0.outdate().unwrap_or_else(|(number, error)| {
+            tracing::warn!("what was collected before cannot be marked as outdated: {error}");
+            number
+        })
     }
-}
 
-async fn keep(mesh: &Mesh, memory: &Memory, said: &Said) {
-    let Some(cluster) = mesh.node().map(|node| node.identity.cluster).filter(|_| said.live) else { return };
-    let (memory, sight) = (memory.clone(), said.sight.clone());
-    // The mesh has one thread, and it is not to wait for a disk.
-    let kept = tokio::task::spawn_blocking(move || memory.keep(cluster, &sight)).await;
-    let error = match kept {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) => error.to_string(),
-        Err(error) => error.to_string(),
-    };
-    tracing::warn!(
-        "what was collected cannot be remembered: {error}; without the mesh, the next start will not know it"
-    );
+    async fn settle(&self) {
+        tokio::time::sleep(SETTLE).await;
+    }
+
+    async fn keep(&self, cluster: ClusterId, number: u64, sight: Arc<Sight>) {
+        let memory = self.0.clone();
+        // The mesh has one thread, and it is not to wait for a disk.
+        let kept = tokio::task::spawn_blocking(move || memory.keep(cluster, number, &sight)).await;
+        let error = match kept {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(
+            "what was collected cannot be remembered: {error}; without the mesh, the next start will not know it"
+        );
+    }
 }

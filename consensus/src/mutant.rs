@@ -32,11 +32,19 @@ pub enum Mutant {
     DamageCutLikeTail,
     /// What sled says is believed where the journal says otherwise.
     SledTrusted,
+    /// What an empty store says at the start of a life is believed: that nobody exports anything.
+    EmptyStoreBelieved,
+    /// Exports that could not be published are not published later.
+    PublicationGivenUp,
+    /// What was collected is not remembered.
+    CollectedForgotten,
+    /// What is remembered is believed to be all there was, though more was seen before it was written down.
+    StaleMemoryTrusted,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::AcknowledgeBeforeSync,
         Self::VoteNotSynced,
         Self::IncarnationNotChecked,
@@ -51,7 +59,15 @@ impl Mutant {
         Self::TornTailAccepted,
         Self::DamageCutLikeTail,
         Self::SledTrusted,
+        Self::EmptyStoreBelieved,
+        Self::PublicationGivenUp,
+        Self::CollectedForgotten,
+        Self::StaleMemoryTrusted,
     ];
+
+    /// Those that only whole nodes have.
+    pub const OF_EXCHANGE: [Self; 4] =
+        [Self::EmptyStoreBelieved, Self::PublicationGivenUp, Self::CollectedForgotten, Self::StaleMemoryTrusted];
 }
 
 #[cfg(feature = "testing")]

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use mgmt_consensus::ClusterId;
 use mgmt_store::view::Collect;
 use mgmt_store::world::Exports;
 use tokio::sync::Notify;
@@ -38,6 +39,8 @@ pub struct Said {
     pub sight: Arc<Sight>,
     /// It is the store's, kept up by its watch. Otherwise it is remembered.
     pub live: bool,
+    /// Of which mesh this process has it, and the number it has for whoever keeps it; `None`: it was kept before.
+    pub seen: Option<(ClusterId, u64)>,
     /// Own exports.
     pub publishing: Publishing,
 }
@@ -66,7 +69,7 @@ impl Board {
     /// With what is remembered.
     #[must_use]
     pub fn new(sight: Arc<Sight>) -> Self {
-        let said = Said { sight, live: false, publishing: Publishing::Nothing };
+        let said = Said { sight, live: false, seen: None, publishing: Publishing::Nothing };
         let state = State { wants: Wants::default(), said, wanted: 0, told: 0 };
         Self(Arc::new(Inner { state: Mutex::new(state), changed: Notify::new() }))
     }
@@ -131,17 +134,23 @@ impl Board {
         }
     }
 
+    /// Whether this is what was told of the store last.
+    pub(super) fn shows(&self, sight: &Sight) -> bool {
+        let state = self.state();
+        state.said.live && *state.said.sight == *sight
+    }
+
     /// This is what the store has now; not remembered any more.
-    pub(super) fn see(&self, sight: Arc<Sight>) {
+    pub(super) fn see(&self, sight: Arc<Sight>, seen: (ClusterId, u64)) {
         self.tell(|said| {
             let other = !said.live || *said.sight != *sight;
-            (said.sight, said.live) = (sight, true);
+            (said.sight, said.live, said.seen) = (sight, true, Some(seen));
             other
         });
     }
 
     /// The store is away: what is known is remembered.
-    pub(super) fn lose_sight(&self) {
+    pub fn lose_sight(&self) {
         self.tell(|said| std::mem::replace(&mut said.live, false));
     }
 

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mgmt_consensus::ClusterId;
+use mgmt_consensus::mutant::{self, Mutant};
 use mgmt_store::replicated::Read;
 use mgmt_store::session::{CallError, Proposer};
 use mgmt_store::view::Interest;
 use mgmt_store::watch::Filter;
 use mgmt_store::{Client, HostName, Key, Revision, Shared, Value, View, World as _};
 
-use super::Sight;
 use super::board::{Board, Publishing};
+use super::{Shelf, Sight};
 
 /// Between two attempts at what did not work.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -23,9 +24,11 @@ const LIMIT: Duration = Duration::from_secs(10);
 const REFUSED: Duration = Duration::from_secs(60);
 
 /// The exchange's part of one life.
-pub struct Keeper<P> {
+pub struct Keeper<P, S> {
     /// Where the agent is met.
     pub board: Board,
+    /// Where what is known is kept.
+    pub shelf: Arc<S>,
     /// The way into the store.
     pub client: Client<P>,
     /// The state of the store here.
@@ -38,7 +41,7 @@ pub struct Keeper<P> {
     pub inherited: BTreeMap<Key, Value>,
 }
 
-impl<P: Proposer> Keeper<P> {
+impl<P: Proposer, S: Shelf> Keeper<P, S> {
     /// Keeps what this host exports in force.
     pub async fn publish(&self) {
         loop {
@@ -64,7 +67,7 @@ impl<P: Proposer> Keeper<P> {
             tokio::select! {
                 biased;
                 () = self.board.wants_other(count) => {}
-                () = self.client.pause(pause) => {}
+                () = self.client.pause(pause), if !mutant::is(Mutant::PublicationGivenUp) => {}
             }
         }
     }
@@ -99,7 +102,8 @@ impl<P: Proposer> Keeper<P> {
     /// Keeps up what is known of others' exports. What is remembered stays in force until this replica is known to have
     /// everything that anybody was told of: an empty store at the start of a life is no news.
     pub async fn follow(&self) {
-        while let Err(error) = self.client.get(&Key::manifest_of(&self.host), Read::Latest(LIMIT)).await {
+        let read = if mutant::is(Mutant::EmptyStoreBelieved) { Read::Local } else { Read::Latest(LIMIT) };
+        while let Err(error) = self.client.get(&Key::manifest_of(&self.host), read).await {
             if error == CallError::Stopped {
                 return std::future::pending().await;
             }
@@ -111,7 +115,12 @@ impl<P: Proposer> Keeper<P> {
             self.client.follow(Interest { collects: wants.asks.clone(), ..Interest::default() });
             let mut view = self.client.view();
             loop {
-                self.board.see(Arc::new(Sight { asked: wants.asks.clone(), view: self.whole(&view) }));
+                let sight = Sight { asked: wants.asks.clone(), view: self.whole(&view) };
+                if !self.board.shows(&sight) {
+                    // Before anybody goes by it.
+                    let number = self.shelf.outdate();
+                    self.board.see(Arc::new(sight), (self.cluster, number));
+                }
                 tokio::select! {
                     biased;
                     () = self.board.wants_other(count) => break,

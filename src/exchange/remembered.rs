@@ -8,11 +8,13 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mgmt_consensus::ClusterId;
+use mgmt_consensus::mutant::{self, Mutant};
 use mgmt_engine::Clock;
 use mgmt_store::view::Collect;
 use mgmt_store::{Key, Revision, Value, View};
@@ -23,6 +25,8 @@ use super::Sight;
 
 /// The file's name in the state directory.
 const NAME: &str = "collected";
+/// That of the mark beside it: more has been gone by since it was written.
+const OUTDATED: &str = "outdated";
 const VERSION: u32 = 1;
 /// Longer files are not ours: the largest store, as this is written.
 const BYTES_MAX: u64 = 512 << 20;
@@ -52,9 +56,24 @@ enum Line {
     Sum { sum: String },
 }
 
-/// Where it is kept.
+/// Where it is kept. Copies are the same place.
 #[derive(Debug, Clone)]
-pub struct Memory(PathBuf);
+pub struct Memory(PathBuf, Arc<Both>);
+
+/// What copies share.
+#[derive(Debug, Default)]
+struct Both {
+    newest: Mutex<Newest>,
+    /// The number of what was written last. Held while it is written.
+    written: Mutex<u64>,
+}
+
+/// What is gone by now. Held while the mark is made or taken away.
+#[derive(Debug, Default)]
+struct Newest {
+    number: u64,
+    marked: bool,
+}
 
 /// What was kept.
 #[derive(Debug, Clone, Default)]
@@ -86,14 +105,46 @@ impl Memory {
     /// In the state directory of an agent.
     #[must_use]
     pub fn in_directory(directory: &Path) -> Self {
-        Self(directory.join(NAME))
+        Self(directory.join(NAME), Arc::default())
+    }
+
+    fn mark(&self) -> PathBuf {
+        self.0.with_extension(OUTDATED)
+    }
+
+    fn newest(&self) -> MutexGuard<'_, Newest> {
+        // Nothing in here panics half way: what a poisoned lock guards is whole.
+        self.1.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on more is gone by than what is kept, under the number that is given: whoever loads what is kept does
+    /// not take it for all there was. No sync: what a crash of the machine takes with the mark, it takes with all that
+    /// was done later on the same file system.
+    ///
+    /// # Errors
+    /// What kept the mark from being made; the number all the same.
+    pub fn outdate(&self) -> Result<u64, (u64, io::Error)> {
+        let mut newest = self.newest();
+        newest.number += 1;
+        if !newest.marked {
+            let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(self.mark());
+            made.map_err(|error| (newest.number, error))?;
+            newest.marked = true;
+        }
+        Ok(newest.number)
     }
 
     /// What was kept. What cannot be read is said, and counts as nothing.
     #[must_use]
     pub fn load(&self) -> Remembered {
         match self.read() {
-            Ok(remembered) => remembered,
+            Ok(mut remembered) => {
+                if self.mark().exists() && !mutant::is(Mutant::StaleMemoryTrusted) {
+                    // What there is of each is not known to be all of it.
+                    remembered.sight.asked.clear();
+                }
+                remembered
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Remembered::default(),
             Err(error) => {
                 tracing::warn!(
@@ -141,11 +192,26 @@ impl Memory {
         Ok(Remembered { cluster: Some(head.cluster), at: Some(at), sight: Sight { asked, view } })
     }
 
-    /// Replaces what is kept: whole or not at all.
+    /// Replaces what is kept, whole or not at all, by what is gone by under this number.
     ///
     /// # Errors
     /// What kept it from being written.
-    pub fn keep(&self, cluster: ClusterId, sight: &Sight) -> io::Result<()> {
+    pub fn keep(&self, cluster: ClusterId, number: u64, sight: &Sight) -> io::Result<()> {
+        let mut written = self.1.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if number < *written {
+            return Ok(());
+        }
+        self.write(cluster, sight)?;
+        *written = number;
+        let mut newest = self.newest();
+        if newest.marked && newest.number == number {
+            std::fs::remove_file(self.mark())?;
+            newest.marked = false;
+        }
+        Ok(())
+    }
+
+    fn write(&self, cluster: ClusterId, sight: &Sight) -> io::Result<()> {
         let temporary = self.0.with_extension("new");
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
@@ -198,7 +264,7 @@ mod tests {
         let memory = Memory::in_directory(directory.path());
         assert!(memory.load().at.is_none());
         let cluster = ClusterId::draw(|| 1);
-        memory.keep(cluster, &sight()).unwrap();
+        memory.keep(cluster, 0, &sight()).unwrap();
         let loaded = memory.load();
         assert_eq!((loaded.sight(), loaded.sight().view.revision()), (sight(), Revision(7)));
         assert!(loaded.inherited(cluster).is_empty(), "its store knows better");
@@ -208,10 +274,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_outdated_is_not_all_there_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let cluster = ClusterId::draw(|| 1);
+        let memory = Memory::in_directory(directory.path());
+        let known = || {
+            let loaded = Memory::in_directory(directory.path()).load().sight();
+            (loaded.view == sight().view, loaded.asked == sight().asked)
+        };
+        let first = memory.outdate().unwrap();
+        memory.keep(cluster, first, &sight()).unwrap();
+        assert_eq!(known(), (true, true));
+        let (second, third) = (memory.outdate().unwrap(), memory.outdate().unwrap());
+        assert_eq!(known(), (true, false));
+        memory.keep(cluster, second, &sight()).unwrap();
+        assert_eq!(known(), (true, false), "more is gone by already");
+        memory.keep(cluster, third, &sight()).unwrap();
+        assert_eq!(known(), (true, true));
+    }
+
+    #[test]
     fn what_is_damaged_is_nothing_known() {
         let directory = tempfile::tempdir().unwrap();
         let memory = Memory::in_directory(directory.path());
-        memory.keep(ClusterId::draw(|| 1), &sight()).unwrap();
+        memory.keep(ClusterId::draw(|| 1), 0, &sight()).unwrap();
         let whole = std::fs::read(&memory.0).unwrap();
         for end in 0..whole.len() {
             std::fs::write(&memory.0, &whole[..end]).unwrap();

@@ -19,15 +19,46 @@ const TWICE: u64 = 20;
 /// Between two lines of progress.
 const PROGRESS: u64 = 25;
 
+/// What runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum World {
+    /// The group and its store.
+    Group,
+    /// Hosts with all they have: exports, collects, engines.
+    Whole,
+}
+
+impl World {
+    fn plan(self, seed: u64) -> Plan {
+        match self {
+            Self::Group => Plan::of(seed),
+            Self::Whole => Plan::whole(seed),
+        }
+    }
+
+    /// How it is asked for.
+    const fn flag(self) -> &'static str {
+        match self {
+            Self::Group => "",
+            Self::Whole => " --whole",
+        }
+    }
+
+    /// Where a defect shows.
+    fn of(mutant: Mutant) -> Self {
+        if Mutant::OF_EXCHANGE.contains(&mutant) { Self::Whole } else { Self::Group }
+    }
+}
+
 /// What is to be done.
 #[derive(Debug)]
 pub(crate) enum Order {
     /// A few seeds, each twice.
     Few,
     /// One seed, with its trace.
-    Seed { seed: u64, mutant: Option<Mutant> },
+    Seed { world: World, seed: u64, mutant: Option<Mutant> },
     /// Many seeds.
-    Campaign { from: u64, seeds: u64 },
+    Campaign { world: World, from: u64, seeds: u64 },
     /// Every mutant, with as many seeds as it takes.
     Mutants { from: u64, limit: u64, only: Option<Mutant> },
 }
@@ -52,11 +83,12 @@ pub(crate) fn read(arguments: &[String]) -> Result<Order, String> {
         }
     };
     let from = number("--from")?.unwrap_or(0);
+    let world = if arguments.iter().any(|argument| argument == "--whole") { World::Whole } else { World::Group };
     Ok(match arguments.first().map(String::as_str) {
-        Some("campaign") => Order::Campaign { from, seeds: number("--seeds")?.unwrap_or(500) },
+        Some("campaign") => Order::Campaign { world, from, seeds: number("--seeds")?.unwrap_or(500) },
         Some("mutants") => Order::Mutants { from, limit: number("--limit")?.unwrap_or(600), only: chosen },
         _ => match number("--seed")? {
-            Some(seed) => Order::Seed { seed, mutant: chosen },
+            Some(seed) => Order::Seed { world, seed, mutant: chosen },
             None => Order::Few,
         },
     })
@@ -67,17 +99,17 @@ impl Order {
     pub(crate) fn carry_out(self) -> ExitCode {
         let kept = match self {
             Self::Few => few(),
-            Self::Seed { seed, mutant } => one(seed, mutant),
-            Self::Campaign { from, seeds } => campaign(from, seeds),
+            Self::Seed { world, seed, mutant } => one(world, seed, mutant),
+            Self::Campaign { world, from, seeds } => campaign(world, from, seeds),
             Self::Mutants { from, limit, only } => mutants(from, limit, only),
         };
         if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 
-fn one(seed: u64, chosen: Option<Mutant>) -> bool {
+fn one(world: World, seed: u64, chosen: Option<Mutant>) -> bool {
     let _chosen = mutant::choose(chosen);
-    let plan = Plan::of(seed);
+    let plan = world.plan(seed);
     eprintln!("{plan:#?}");
     let outcome = run(plan, true);
     println!("sum {:016x} of {} events; {:?}", outcome.sum.0, outcome.sum.1, outcome.tally);
@@ -91,19 +123,19 @@ fn one(seed: u64, chosen: Option<Mutant>) -> bool {
 }
 
 /// Says what broke, how it came to it, and how to see it again.
-fn tell(seed: u64, outcome: &Outcome) {
+fn tell(world: World, seed: u64, outcome: &Outcome) {
     if let Some(violation) = &outcome.broken {
         println!("\nseed {seed} BROKEN {violation}\n\nthe end of its trace:");
         outcome.last.iter().for_each(|line| println!("{line}"));
-        println!("\ncargo test --release --test simulation -- --seed {seed}\n");
+        println!("\ncargo test --release --test simulation -- --seed {seed}{}\n", world.flag());
     }
 }
 
 /// Whether a seed does the same twice; `None` if it broke a promise.
-fn repeats(seed: u64) -> Option<bool> {
-    let (first, second) = (run(Plan::of(seed), false), run(Plan::of(seed), false));
+fn repeats(world: World, seed: u64) -> Option<bool> {
+    let (first, second) = (run(world.plan(seed), false), run(world.plan(seed), false));
     if first.broken.is_some() {
-        tell(seed, &first);
+        tell(world, seed, &first);
         return None;
     }
     if first.sum != second.sum {
@@ -115,15 +147,16 @@ fn repeats(seed: u64) -> Option<bool> {
 }
 
 fn few() -> bool {
-    let kept = (0..FEW).all(|seed| repeats(seed) == Some(true));
+    let all = |world| (0..FEW).all(|seed| repeats(world, seed) == Some(true));
+    let kept = [World::Group, World::Whole].into_iter().all(all);
     if kept {
-        println!("simulation: {FEW} seeds, each twice with the same trace; all promises kept");
+        println!("simulation: {FEW} seeds of the group and {FEW} of whole nodes, each twice with the same trace; all promises kept");
     }
     kept
 }
 
 /// Runs seeds on all cores, one a thread at a time, and hands over what came of each, in no order.
-fn on_all_cores(from: u64, seeds: u64, mut hear: impl FnMut(u64, Outcome)) {
+fn on_all_cores(world: World, from: u64, seeds: u64, mut hear: impl FnMut(u64, Outcome)) {
     let next = AtomicU64::new(from);
     let (told, heard) = mpsc::channel();
     let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -133,7 +166,7 @@ fn on_all_cores(from: u64, seeds: u64, mut hear: impl FnMut(u64, Outcome)) {
             scope.spawn(move || {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= from + seeds || told.send((seed, run(Plan::of(seed), false))).is_err() {
+                    if seed >= from + seeds || told.send((seed, run(world.plan(seed), false))).is_err() {
                         return;
                     }
                 }
@@ -146,15 +179,15 @@ fn on_all_cores(from: u64, seeds: u64, mut hear: impl FnMut(u64, Outcome)) {
     });
 }
 
-fn campaign(from: u64, seeds: u64) -> bool {
+fn campaign(world: World, from: u64, seeds: u64) -> bool {
     let clock = Clock::start();
     let (mut tally, mut broken, mut done, mut events) = (Tally::default(), Vec::new(), 0, 0);
-    on_all_cores(from, seeds, |seed, outcome| {
+    on_all_cores(world, from, seeds, |seed, outcome| {
         done += 1;
         events += outcome.sum.1;
         tally.add(&outcome.tally);
         if outcome.broken.is_some() {
-            tell(seed, &outcome);
+            tell(world, seed, &outcome);
             broken.push(seed);
         }
         if done % PROGRESS == 0 {
@@ -168,7 +201,7 @@ fn campaign(from: u64, seeds: u64) -> bool {
         for half in 0..2 {
             let twice = &twice;
             scope.spawn(move || {
-                for seed in (from + half..from + again).step_by(2).filter(|seed| repeats(*seed) == Some(false)) {
+                for seed in (from + half..from + again).step_by(2).filter(|seed| repeats(world, *seed) == Some(false)) {
                     twice.lock().expect("pushed to only").push(seed);
                 }
             });
@@ -208,7 +241,7 @@ fn mutants(from: u64, limit: u64, only: Option<Mutant>) -> bool {
                     let _chosen = mutant::choose(Some(*mutant));
                     let begun = clock.now();
                     let catch = (from..from + limit).find_map(|seed| {
-                        let broken = run(Plan::of(seed), false).broken?;
+                        let broken = run(World::of(*mutant).plan(seed), false).broken?;
                         Some((seed, broken))
                     });
                     match &catch {

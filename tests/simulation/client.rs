@@ -23,7 +23,7 @@ const ATTEMPT: Duration = Duration::from_millis(1_500);
 /// Attempts of one operation.
 const ATTEMPTS_MAX: usize = 6;
 /// The clients' time begins here: leaders' time is in milliseconds since 1970.
-const EPOCH_MS: u64 = 1_700_000_000_000;
+pub(crate) const EPOCH_MS: u64 = 1_700_000_000_000;
 
 /// How exports are called, but for their number.
 const EXPORT: &str = "e";

@@ -365,6 +365,10 @@ impl Nemesis {
             hosts[host].image = Some((self.stage.site().id_of(host), image));
             hosts[host].disk.clone()
         };
+        let whole = self.stage.site().whole.clone();
+        if let Some(whole) = &whole {
+            whole.copied(host);
+        }
         match fault {
             Fault::BitFlip => {
                 let flipped = flip(&disk);
@@ -376,6 +380,9 @@ impl Nemesis {
             }
             _ => {
                 disk.wipe("");
+                if let Some(whole) = &whole {
+                    whole.lost(host);
+                }
                 self.say(Some(host), "everything is lost");
             }
         }
@@ -396,6 +403,9 @@ impl Nemesis {
         let (_, image) = hosts[host].image.take().expect("it was picked for it");
         hosts[host].disk.restore(&image);
         drop(hosts);
+        if let Some(whole) = &site.whole {
+            whole.put_back(host);
+        }
         self.say(Some(host), "an old disk is put back");
         self.later(Undo::Start(host));
         true

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use mgmt::exchange::Board;
 use mgmt_consensus::appoint::{Roster, appoint};
+use mgmt_consensus::clerk::Clerk;
 use mgmt_consensus::disk::simulated::Image;
 use mgmt_consensus::log_store::index::lying::Lying;
 use mgmt_consensus::log_store::{self, Options};
@@ -29,6 +31,7 @@ use crate::oracle::invariants::{Sighting, Step as Decided};
 use crate::stage::Cuts;
 use crate::swarm::{Chance, Plan};
 use crate::tapped::{Ear, Tapped};
+use crate::whole::{Attesting, Whole};
 
 /// The part of a host in the group.
 pub(crate) type Part = Replica<Simulated, Recorded>;
@@ -51,6 +54,8 @@ pub(crate) struct Site {
     pub(crate) network: Network<SimRuntime>,
     pub(crate) settings: Settings,
     pub(crate) policy: Policy,
+    /// What makes hosts whole nodes, if they are.
+    pub(crate) whole: Option<Arc<Whole>>,
     history_events: usize,
     ideal: AtomicUsize,
     ear: Ear,
@@ -84,12 +89,14 @@ impl Site {
         policy: Policy,
         plan: &Plan,
         ear: Ear,
+        whole: Option<Arc<Whole>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             book,
             network,
             settings,
             policy,
+            whole,
             history_events: plan.history_events,
             ideal: AtomicUsize::new(plan.ideal),
             ear,
@@ -273,9 +280,10 @@ impl Process {
 
     /// Lives until it is killed.
     async fn be(mut self) {
+        let board = self.site.whole.as_ref().map(|whole| whole.boot(self.number));
         loop {
             match self.come().await {
-                Ok((replica, shared)) => self.serve(replica, shared).await,
+                Ok((replica, shared)) => self.serve(replica, shared, board.as_ref()).await,
                 Err(error) => self.say(format_args!("does not come up: {error}")),
             }
             self.founds = false;
@@ -287,13 +295,17 @@ impl Process {
     async fn come(&mut self) -> Result<(Part, Arc<Shared>), ComeError> {
         let end = Tapped::new(self.site.network.join(self.peer), self.site.ear.clone());
         let drawn = Mutex::new(self.chance.fork());
+        let clerk: Arc<dyn Clerk> = match self.site.whole {
+            Some(_) => Arc::new(Attesting(self.site.book.clone())),
+            None => Arc::new(()),
+        };
         let peer = Peer::<Simulated> {
             settings: self.site.settings.clone(),
             options: self.options(),
             disk: self.disk.clone(),
             transport: end,
             host: name_of(self.number),
-            clerk: Arc::new(()),
+            clerk,
             chance: Arc::new(move || drawn.lock().expect("held for a moment only").next()),
         };
         let seeds = self.site.names().peers.values().copied().collect();
@@ -322,7 +334,7 @@ impl Process {
     }
 
     /// Serves until its part has stopped or is not wanted any more. It is somebody new then.
-    async fn serve(&self, replica: Part, shared: Arc<Shared>) {
+    async fn serve(&self, replica: Part, shared: Arc<Shared>, board: Option<&Board>) {
         let id = replica.id();
         // From now on it answers: whoever leads may count on it before the world looks around the next time.
         self.site.lives(self.number, id, self.site.book.trace().now());
@@ -337,21 +349,15 @@ impl Process {
         drop(Hosted::spawn(appoint(replica.clone(), roster, self.site.policy.clone())));
         self.site.parts().insert(id, (self.number, replica.clone()));
         *self.face.lock().expect("held for a moment only") =
-            Face { replica: Some(replica.clone()), shared: Some(shared) };
-        let why = loop {
-            Hosted::sleep(RETRY).await;
-            let standing = replica.standing();
-            if let Some(fault) = standing.fault {
-                break fault;
-            }
-            if standing.removed {
-                break "removed".to_owned();
-            }
-            if replica.silence() > PATIENCE_OF_MEMBERS {
-                let seeds: Vec<PeerId> = self.site.names().peers.values().copied().collect();
-                replica.knock(&seeds).await;
-            }
+            Face { replica: Some(replica.clone()), shared: Some(shared.clone()) };
+        let why = tokio::select! {
+            biased;
+            why = self.end_of(&replica) => why,
+            () = self.exchange(&replica, shared, board) => "its exchange ended".to_owned(),
         };
+        if let Some(board) = board {
+            board.lose_sight();
+        }
         self.say(format_args!("stops as {id}: {why}"));
         *self.face.lock().expect("held for a moment only") = Face::default();
         self.site.parts().remove(&id);
@@ -360,6 +366,32 @@ impl Process {
         match log_store::quarantine(&self.disk).await {
             Ok(folder) => self.say(format_args!("its log is {folder} now")),
             Err(error) => self.say(format_args!("its log cannot be moved: {error}")),
+        }
+    }
+
+    /// Waits until a part has to stop, and says why.
+    async fn end_of(&self, replica: &Part) -> String {
+        loop {
+            Hosted::sleep(RETRY).await;
+            let standing = replica.standing();
+            if let Some(fault) = standing.fault {
+                return fault;
+            }
+            if standing.removed {
+                return "removed".to_owned();
+            }
+            if replica.silence() > PATIENCE_OF_MEMBERS {
+                let seeds: Vec<PeerId> = self.site.names().peers.values().copied().collect();
+                replica.knock(&seeds).await;
+            }
+        }
+    }
+
+    /// Exchanges with others, for as long as it is polled.
+    async fn exchange(&self, replica: &Part, shared: Arc<Shared>, board: Option<&Board>) {
+        match self.site.whole.as_ref().zip(board) {
+            Some((whole, board)) => whole.exchange(self.number, board, replica.clone(), shared).await,
+            None => std::future::pending().await,
         }
     }
 }

@@ -26,6 +26,7 @@ mod tapped;
 mod trace;
 mod translate;
 mod watcher;
+mod whole;
 mod world;
 
 use std::process::ExitCode;

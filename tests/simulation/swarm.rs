@@ -198,6 +198,8 @@ pub(crate) struct Plan {
     pub(crate) value_bytes_max: usize,
     /// Events that the store remembers.
     pub(crate) history_events: usize,
+    /// Hosts are whole nodes, and between two edits of what they export are at most so long.
+    pub(crate) edits: Option<Duration>,
 }
 
 impl Plan {
@@ -247,6 +249,23 @@ impl Plan {
             hurry: 150 + chance.below(300),
             value_bytes_max: chance.pick(&[8, 64, 600, 6_000]),
             history_events: chance.pick(&[16, 100, 65_536]),
+            edits: None,
+        }
+    }
+
+    /// Draws one in which hosts are whole nodes: there is less of everything else, for them to be many.
+    pub(crate) fn whole(seed: u64) -> Self {
+        let mut chance = Chance::of(seed ^ 0x0a11);
+        let plan = Self::of(seed);
+        Self {
+            clients: chance.below(3),
+            watchers: 0,
+            hurry: 60,
+            pause_max: Duration::from_millis(chance.pick(&[150, 500, 1_000])),
+            value_bytes_max: 64,
+            fault_count: 10 + chance.below(8),
+            edits: Some(Duration::from_millis(chance.pick(&[60, 300, 1_000, 3_000]))),
+            ..plan
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::swarm::{Chance, Plan};
 use crate::tapped::Heard;
 use crate::trace::Trace;
 use crate::watcher::Watcher;
+use crate::whole::{self, Editor, Whole};
 
 /// Virtual time in which a healed group must be at rest.
 const REST: Duration = Duration::from_secs(120);
@@ -112,7 +113,8 @@ async fn world(plan: Plan, book: Book) -> (Option<Violation>, Tally) {
             }
         })
     };
-    let site = Site::new(book.clone(), network, settings(&plan), policy(), &plan, ear);
+    let whole = plan.edits.map(|_| Whole::new(book.clone(), chance.fork()));
+    let site = Site::new(book.clone(), network, settings(&plan), policy(), &plan, ear, whole);
     let mut hosts = Vec::new();
     for number in 0..plan.hosts {
         let mut host = Host::new(number, &mut chance, CAPACITY);
@@ -182,6 +184,9 @@ async fn run_on(stage: &Stage, chance: &mut Chance) -> Result<u64, Violation> {
     for _ in 0..plan.watchers {
         drop(SimRuntime::spawn(Watcher::new(stage.clone(), chance.fork()).be()));
     }
+    if let Some(pause_max) = plan.edits {
+        drop(SimRuntime::spawn(Editor::new(stage.clone(), chance.fork(), pause_max).be()));
+    }
     let mut nemesis = Nemesis::new(stage.clone(), chance.fork());
     nemesis.be().await;
     nemesis.heal();
@@ -198,6 +203,7 @@ async fn run_on(stage: &Stage, chance: &mut Chance) -> Result<u64, Violation> {
             return Err(stuck("a healed group serves", stage));
         }
     }
+    whole::check(stage, REST).await?;
     // Whoever still waits for an answer gets it, or gives up.
     if !stage.wait(SERVE, |stage| stage.idle() && alike(stage)).await {
         return Err(stuck("a healed group converges", stage));

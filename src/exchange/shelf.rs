@@ -1,0 +1,42 @@
+//! Keeps what is known of other hosts where it outlives the process: soon, and not after every change.
+//!
+//! What is gone by before it is kept could be forgotten by a crash in between. So the shelf is told first, and whoever
+//! finds it like that later does not take what is kept for all there was: what it does not know of is not purged.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use mgmt_consensus::ClusterId;
+use mgmt_consensus::mutant::{self, Mutant};
+
+use super::{Board, Sight};
+
+/// Where it is kept.
+pub trait Shelf: Send + Sync + 'static {
+    /// Something else than what is kept is gone by from now on, under the number that is given.
+    fn outdate(&self) -> u64;
+
+    /// Waits for what else may come close after a change.
+    fn settle(&self) -> impl Future<Output = ()> + Send;
+
+    /// Replaces what is kept. It is all there was, unless it was outdated under a higher number since.
+    fn keep(&self, cluster: ClusterId, number: u64, sight: Arc<Sight>) -> impl Future<Output = ()> + Send;
+}
+
+/// Keeps what is known, for as long as it is polled.
+pub async fn keeping(board: Board, shelf: &impl Shelf) {
+    let (said, mut count) = board.said();
+    let mut kept = said.seen;
+    loop {
+        board.changed(count).await;
+        shelf.settle().await;
+        let (said, now) = board.said();
+        count = now;
+        if let Some((cluster, number)) = said.seen.filter(|_| said.seen != kept) {
+            if !mutant::is(Mutant::CollectedForgotten) {
+                shelf.keep(cluster, number, said.sight).await;
+            }
+            kept = said.seen;
+        }
+    }
+}

@@ -19,7 +19,9 @@ pub(crate) fn entries(log: &BTreeMap<Index, (Bytes, Bytes)>) -> Verdict<Vec<Entr
         let Some(reply) = reply(outcome) else {
             return broken("the log can be read", format!("the outcome at {index}"));
         };
-        let id = command.request.ticket.map(|ticket| (ticket.session, ticket.sequence));
+        // What hosts themselves publish has judges of its own.
+        let of_client = !matches!(command.request.body, Body::ExportStage { .. } | Body::ExportFlip { .. });
+        let id = command.request.ticket.filter(|_| of_client).map(|ticket| (ticket.session, ticket.sequence));
         Ok(Entry { index: *index, id, call: call(&command.request.body), reply })
     };
     log.iter().map(read).collect()

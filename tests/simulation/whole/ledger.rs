@@ -83,17 +83,6 @@ impl Ledger {
         }
     }
 
-    /// A host begins anew, and goes by what it remembers: by nothing older than what it had gone by for long.
-    pub(crate) fn remembers(&self, here: usize, floors: &Floors, least: &Floors) -> Verdict {
-        let worse = |(host, least): &(&usize, &usize)| floors.get(*host).is_none_or(|floor| floor < *least);
-        match least.iter().find(worse) {
-            None => Ok(()),
-            Some((host, _)) => {
-                broken("what was collected is remembered", format!("h{here} does not remember what it had of h{host}"))
-            }
-        }
-    }
-
     /// An old copy of its memory was put back under a host; or it has seen the store since.
     pub(crate) fn misled(&self, host: usize, misled: bool) {
         let mut all = self.misled.lock().expect("held for a moment only");

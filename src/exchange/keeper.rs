@@ -111,7 +111,8 @@ impl<P: Proposer> Keeper<P> {
             self.client.follow(Interest { collects: wants.asks.clone(), ..Interest::default() });
             let mut view = self.client.view();
             loop {
-                self.board.see(Arc::new(Sight { asked: wants.asks.clone(), view: self.whole(&view) }));
+                let sight = Sight { asked: wants.asks.clone(), view: self.whole(&view) };
+                self.board.see(Arc::new(sight), view.clone());
                 tokio::select! {
                     biased;
                     () = self.board.wants_other(count) => break,
@@ -126,6 +127,7 @@ impl<P: Proposer> Keeper<P> {
     fn whole(&self, view: &View) -> View {
         let stranger = |key: &Key| {
             let host = key.host().and_then(|host| HostName::parse(host).ok());
+            let host = host.filter(|host| !self.board.is_forgotten(host.as_str()));
             host.is_some_and(|host| self.shared.read(|keyspace| keyspace.manifest(&host)).is_none())
         };
         let inherited: Vec<_> = self.inherited.iter().filter(|(key, _)| stranger(key)).collect();

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use mgmt_engine::grants::{Grant, Grants};
 use mgmt_engine::report::{Report, Standing, What};
-use mgmt_engine::resource::{Applied, Check, Drift, Fault, Look, Resource, Signal, Urgency, Watch, Work};
+use mgmt_engine::resource::{Applied, Boxed, Check, Drift, Fault, Look, Resource, Signal, Urgency, Watch, Work};
 use mgmt_engine::runner::{Condition, Config, Engine, Ledger, Observer};
 use mgmt_engine::schedule::Options;
 use mgmt_engine::{Clock, Graph, Id, Meta, Vertex};
@@ -312,4 +313,95 @@ async fn a_deadline_that_a_task_sets_is_kept() {
         gate.add_permits(1);
         bench.until(Condition::Converged).await;
     }
+}
+
+/// Gives what is shared, one at a time, and takes it away when it is told to.
+#[derive(Clone)]
+struct Lender {
+    places: Arc<Semaphore>,
+    away: Arc<tokio::sync::Notify>,
+    given: Arc<AtomicUsize>,
+}
+
+struct Lent {
+    _place: tokio::sync::OwnedSemaphorePermit,
+    away: Arc<tokio::sync::Notify>,
+    fence: u64,
+}
+
+impl Grant for Lent {
+    fn fence(&self) -> u64 {
+        self.fence
+    }
+
+    fn lost(&mut self) -> std::pin::Pin<Box<dyn Future<Output = Fault> + Send + '_>> {
+        Box::pin(async {
+            self.away.notified().await;
+            Fault::new("it was taken away")
+        })
+    }
+}
+
+impl Grants for Lender {
+    fn acquire(&self, _: &Id, _: Vec<mgmt_engine::Semaphore>) -> Boxed<Result<Box<dyn Grant>, Fault>> {
+        let Self { places, away, given } = self.clone();
+        Box::pin(async move {
+            let place = places.acquire_owned().await.expect("never closed");
+            let fence = given.fetch_add(1, Ordering::SeqCst) as u64;
+            Ok(Box::new(Lent { _place: place, away, fence }) as Box<dyn Grant>)
+        })
+    }
+}
+
+fn sharing() -> Meta {
+    let one = std::num::NonZeroU32::MIN;
+    Meta { sema: vec![mgmt_engine::Semaphore { id: "cluster/x".to_owned(), count: one }], ..Meta::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_shared_is_taken_given_back_and_taken_away() {
+    let mut bench = Bench::new();
+    let lender = Lender { places: Arc::new(Semaphore::new(0)), away: Arc::default(), given: Arc::default() };
+    bench.engine.share(Box::new(lender.clone()));
+    let gate = Arc::new(Semaphore::new(0));
+    for name in ["one", "other"] {
+        bench.add_meta(name, Act::Gate(Arc::clone(&gate)), sharing());
+    }
+    bench.run();
+    assert_eq!(bench.standing("one").0, Standing::Waiting);
+    assert_eq!(bench.engine.snapshot().stands[0].awaits.as_deref(), Some("cluster/x:1"));
+    lender.places.add_permits(1);
+    let changes = |bench: &Bench| bench.engine.snapshot().stands.iter().map(|stand| stand.changes).sum::<u64>();
+    for done in 1..=2 {
+        gate.add_permits(1);
+        while changes(&bench) < done {
+            tokio::task::yield_now().await;
+        }
+    }
+    bench.until(Condition::Converged).await;
+    assert_eq!(lender.given.load(Ordering::SeqCst), 2);
+    // What runs is stopped when it may not be alone any more.
+    bench.graph = Graph::new("test");
+    bench.add_meta("endless", Act::UntilStopped, sharing());
+    bench.run();
+    let runs = |bench: &Bench| bench.engine.snapshot().stands[0].running_since.is_some();
+    while !runs(&bench) {
+        tokio::task::yield_now().await;
+    }
+    lender.away.notify_one();
+    bench.until(Condition::Converged).await;
+    let fault = "it was taken away; what ran was ended: cancelled".to_owned();
+    assert_eq!(bench.standing("endless"), (Standing::Failed, fault));
+    // Nobody holds anything, nor waits for it.
+    while lender.places.available_permits() < 1 {
+        tokio::task::yield_now().await;
+    }
+    let last = lender.places.clone().acquire_owned().await.expect("never closed");
+    bench.graph = Graph::new("test");
+    bench.add_meta("waits", Act::Nothing, sharing());
+    bench.run();
+    bench.engine.drain(Urgency::None);
+    bench.until(Condition::Drained).await;
+    drop(last);
+    assert_eq!(lender.given.load(Ordering::SeqCst), 3, "who waited at the drain got nothing");
 }

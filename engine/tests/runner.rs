@@ -60,8 +60,9 @@ enum Act {
     Count(Arc<AtomicUsize>, Arc<Mutex<Option<Signal>>>),
 }
 
+/// What it does, which version of it this is, and a permit for each repair that has begun.
 #[derive(Debug)]
-struct Scripted(Act, u32);
+struct Scripted(Act, u32, Arc<Semaphore>);
 
 impl PartialEq for Scripted {
     fn eq(&self, other: &Self) -> bool {
@@ -93,6 +94,7 @@ impl Resource for Scripted {
     }
 
     async fn apply(&self, _: Wrong, work: &Work) -> Result<Applied, Fault> {
+        self.2.add_permits(1);
         match &self.0 {
             Act::PanicInApply => {
                 tokio::task::yield_now().await;
@@ -119,6 +121,7 @@ struct Bench {
     engine: Engine,
     told: Told,
     graph: Graph,
+    begun: Arc<Semaphore>,
 }
 
 impl Bench {
@@ -132,7 +135,7 @@ impl Bench {
         let config = Config { options, workers: None };
         let runtime = tokio::runtime::Handle::current();
         let engine = Engine::start(config, Clock::start(), runtime, Box::new(told.clone()), Box::new(Nowhere));
-        Self { engine: engine.expect("threads"), told, graph: Graph::new("test") }
+        Self { engine: engine.expect("threads"), told, graph: Graph::new("test"), begun: Arc::new(Semaphore::new(0)) }
     }
 
     fn add(&mut self, name: &str, act: Act) -> usize {
@@ -140,7 +143,7 @@ impl Bench {
     }
 
     fn add_meta(&mut self, name: &str, act: Act, meta: Meta) -> usize {
-        let resource = Arc::new(Scripted(act, 0));
+        let resource = Arc::new(Scripted(act, 0, Arc::clone(&self.begun)));
         self.graph.add(Vertex { id: Id::new("s", name), resource, meta }).expect("a new name")
     }
 
@@ -157,6 +160,12 @@ impl Bench {
             tokio::task::yield_now().await;
         }
         self.engine.flush();
+    }
+
+    /// Waits until so many more repairs have begun: a look that runs shows as running as well.
+    async fn until_begun(&self, repairs: u32) {
+        let begun = tokio::time::timeout(PATIENCE, self.begun.acquire_many(repairs)).await;
+        begun.expect("in time").expect("never closed").forget();
     }
 
     fn standing(&self, name: &str) -> (Standing, String) {
@@ -218,7 +227,11 @@ async fn a_check_that_hangs_holds_up_neither_its_next_version_nor_an_urgent_drai
         tokio::task::yield_now().await;
     }
     bench.graph = Graph::new("test");
-    let next = Vertex { id: Id::new("s", "a"), resource: Arc::new(Scripted(Act::Nothing, 1)), meta: Meta::default() };
+    let next = Vertex {
+        id: Id::new("s", "a"),
+        resource: Arc::new(Scripted(Act::Nothing, 1, Arc::clone(&bench.begun))),
+        meta: Meta::default(),
+    };
     bench.graph.add(next).expect("a new name");
     bench.run();
     bench.until(Condition::Converged).await;
@@ -246,9 +259,7 @@ async fn draining_waits_for_what_runs_and_an_urgent_drain_stops_it() {
     bench.add("endless", Act::UntilStopped);
     bench.run();
     let running = |bench: &Bench| bench.engine.snapshot().stands.iter().filter(|s| s.running_since.is_some()).count();
-    while running(&bench) < 2 {
-        tokio::task::yield_now().await;
-    }
+    bench.until_begun(2).await;
     bench.engine.drain(Urgency::None);
     gate.add_permits(2);
     while running(&bench) > 1 {
@@ -384,10 +395,7 @@ async fn what_is_shared_is_taken_given_back_and_taken_away() {
     bench.graph = Graph::new("test");
     bench.add_meta("endless", Act::UntilStopped, sharing());
     bench.run();
-    let runs = |bench: &Bench| bench.engine.snapshot().stands[0].running_since.is_some();
-    while !runs(&bench) {
-        tokio::task::yield_now().await;
-    }
+    bench.until_begun(3).await;
     lender.away.notify_one();
     bench.until(Condition::Converged).await;
     let fault = "it was taken away; what ran was ended: cancelled".to_owned();

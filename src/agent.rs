@@ -5,7 +5,9 @@
 
 mod answers;
 mod edits;
-mod stock;
+mod ending;
+mod exchanging;
+mod loading;
 mod together;
 
 use std::collections::BTreeSet;
@@ -13,7 +15,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mgmt_engine::resource::Urgency;
 use mgmt_engine::runner::{Condition, Config, Engine, Ledger as _, Snapshot};
 use mgmt_engine::schedule::Options as EngineOptions;
 use mgmt_engine::{Clock, Graph};
@@ -22,24 +23,22 @@ use tokio::runtime::Runtime;
 
 use answers::Shared;
 use edits::Edits;
-use stock::merged;
+use exchanging::Exchanging;
+use loading::{Loaded, accept, load};
 use together::Together;
 
-use crate::assemble::{self, Assembled};
+use crate::assemble;
 use crate::cli::{Exit, Failure};
 use crate::control::Socket;
-use crate::diagnostic::Severity;
 use crate::events::Events;
-use crate::kinds::KINDS;
+use crate::exchange::Account;
+use crate::exchange::remembered::Memory;
 use crate::ledger::Owed;
 use crate::mesh::{self, Mesh, Over, link::Link};
 use crate::observer::{Listener, Tally, Teller};
 use crate::progress::{self, Progress};
 use crate::shutdown::{Asked, Signals};
 use crate::state::State;
-
-/// Children that outlive the engine's drain are waited for no longer than this.
-const LEFTOVERS: Duration = Duration::from_secs(11);
 
 /// Where the graph comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +90,8 @@ pub struct Settings {
     pub listener: Option<Listener>,
     /// Where progress is shown.
     pub progress: Progress,
-    /// This host's part in a mesh, if it is to have one.
+    /// What this host's part in a mesh is to be, if there is a reason for one. A run without a reason opens no socket and
+    /// pays nothing.
     pub mesh: Option<mesh::Settings>,
 }
 
@@ -108,6 +108,8 @@ pub struct Ended {
     pub late: bool,
     /// The mesh uses what this program does not understand.
     pub outdated: bool,
+    /// It ended although the exchange with other hosts was not done; why, in a sentence.
+    pub unsettled: Option<String>,
     /// Whether it had converged when it was asked to end, or ended by itself.
     pub converged: bool,
     /// How long it took.
@@ -140,46 +142,24 @@ pub fn runtime() -> Result<Runtime, Failure> {
 ///
 /// # Errors
 /// It could not start: the graph is wrong, or something of this host is missing.
-pub fn run(settings: Settings, host: &Arc<Host>, clock: Clock) -> Result<Ended, Failure> {
+pub fn run(mut settings: Settings, host: &Arc<Host>, clock: Clock) -> Result<Ended, Failure> {
     let runtime = runtime()?;
-    let assembled = load(&settings, host);
-    let graph = accept(assembled)?;
+    let memory = Memory::in_directory(settings.state.directory());
+    let remembered = settings.mesh.as_ref().map(|_| memory.load()).unwrap_or_default();
+    if settings.mesh.is_some() {
+        settings.options.sight = Arc::new(remembered.sight());
+    }
+    let loaded = accept(load(&settings, host))?;
     let ended = runtime.block_on(async {
         let mut agent = Agent::start(settings, Arc::clone(host), clock, runtime.handle().clone())?;
-        agent.adopt(graph);
+        agent.join(loaded.needs_mesh, (memory, remembered))?;
+        agent.adopt(loaded, false);
         agent.until_it_ends().await;
         Ok(agent.end().await)
     });
     // What still runs there (a lookup that hangs, a child being waited for) must not keep us from ending.
     runtime.shutdown_timeout(Duration::from_millis(200));
     ended
-}
-
-fn load(settings: &Settings, host: &Arc<Host>) -> Assembled {
-    match &settings.source {
-        Source::File(path) => assemble::load(path, &settings.options, KINDS, host),
-        Source::Empty => assemble::assemble_bytes(b"graph: empty\n", &settings.options, KINDS, host),
-    }
-}
-
-/// Says what was found, and gives the graph if there is one.
-fn accept(assembled: Assembled) -> Result<Graph, Failure> {
-    let Assembled { graph, problems, .. } = assembled;
-    for problem in problems.shown() {
-        let line = problem.line(problems.file()).to_string();
-        match problem.severity {
-            Severity::Error => tracing::error!("{line}"),
-            Severity::Warning => tracing::warn!("{line}"),
-        }
-    }
-    if problems.more() > 0 {
-        tracing::warn!("{}: and {} more", problems.file(), problems.more());
-    }
-    graph.ok_or_else(|| {
-        let errors = problems.errors();
-        let plural = if errors == 1 { "" } else { "s" };
-        Failure::new(Exit::Graph, format!("{} is not a graph that can run: {errors} error{plural}", problems.file()))
-    })
 }
 
 struct Agent {
@@ -193,6 +173,7 @@ struct Agent {
     signals: Signals,
     socket: Option<Socket>,
     mesh: Option<Mesh>,
+    exchanging: Exchanging,
     together: Together,
     clock: Clock,
     /// Changes and time at the last new graph, to say what it led to.
@@ -201,6 +182,8 @@ struct Agent {
     outdated: bool,
     /// All was converged when that was all there was to do.
     reached: bool,
+    /// Why the exchange was not done when it was looked at last.
+    why_unsettled: Option<String>,
 }
 
 impl Agent {
@@ -213,6 +196,7 @@ impl Agent {
         let cannot = |what: &str, e: std::io::Error| Failure::new(Exit::Unavailable, format!("cannot {what}: {e}"));
         let signals = Signals::listen().map_err(|e| cannot("listen for signals", e))?;
         let (events, tally) = (Arc::new(Events::new()), Arc::new(Tally::default()));
+        let account = Arc::new(Account::default());
         let ledger = Owed::in_directory(settings.state.directory());
         let debts = if settings.options.noop { BTreeSet::new() } else { ledger.load() };
         let teller = Teller {
@@ -220,6 +204,7 @@ impl Agent {
             tally: Arc::clone(&tally),
             status_file: settings.status_file.take_if(|_| !settings.mesh_converged),
             listener: settings.listener.take(),
+            account: Arc::clone(&account),
         };
         let options =
             EngineOptions { noop: settings.options.noop, recheck: !settings.once, converged: settings.converged };
@@ -237,10 +222,8 @@ impl Agent {
         } else {
             None
         };
-        let mesh = settings.mesh.take().map(Mesh::start).transpose().map_err(|e| cannot("start threads", e))?;
-        Link::of(&host).set(mesh.as_ref());
         let shared = Arc::new(Shared {
-            mesh: mesh::answers::Desk::new(mesh.clone()),
+            mesh: mesh::answers::Desk::new(Link::of(&host)),
             engine: Arc::clone(&engine),
             events,
             tally,
@@ -249,9 +232,10 @@ impl Agent {
             file: settings.options.file.clone(),
             started: Clock::wall(),
             graph_error: Mutex::new(None),
+            account: Arc::clone(&account),
         });
-        shared.mesh.attend(Arc::<Shared>::downgrade(&shared));
         let since = (0, 0, clock.now());
+        let exchanging = Exchanging::new(account, settings.mesh.take());
         Ok(Self {
             settings,
             host,
@@ -262,18 +246,23 @@ impl Agent {
             edits,
             signals,
             socket,
-            mesh,
+            mesh: None,
+            exchanging,
             together,
             clock,
             since,
             late: false,
             outdated: false,
             reached: false,
+            why_unsettled: None,
         })
     }
 
-    /// Lets the engine have a new graph.
-    fn adopt(&mut self, graph: Graph) {
+    /// Lets the engine have a new graph; `collected`: it is new only because other hosts export something else.
+    fn adopt(&mut self, loaded: Loaded, collected: bool) {
+        let Loaded { document, graph, exchanged, .. } = loaded;
+        self.exchanging.enter(document, exchanged, collected);
+        self.express();
         let debts = std::mem::take(&mut self.debts);
         // Refreshes owed to resources that the graph no longer has are owed to nobody.
         let known: Vec<_> = debts.iter().filter(|id| graph.number(id).is_some()).cloned().collect();
@@ -284,7 +273,13 @@ impl Agent {
         }
         self.since = (self.shared.tally.changes(), self.shared.tally.failures(), self.clock.now());
         let difference = self.engine.replace(graph, &debts);
-        if difference.kept() + difference.left() + difference.replaced() > 0 {
+        if collected {
+            tracing::debug!(
+                "{} collected anew, {} gone",
+                difference.entered() + difference.replaced(),
+                difference.left()
+            );
+        } else if difference.kept() + difference.left() + difference.replaced() > 0 {
             tracing::info!(
                 "graph replaced: {} kept, {} changed, {} new, {} gone",
                 difference.kept(),
@@ -303,13 +298,15 @@ impl Agent {
         let mut redraw = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
         let end_of_time = tokio::time::sleep(self.settings.max_runtime.unwrap_or(Duration::MAX / 4));
         tokio::pin!(end_of_time);
+        let mut patience = None;
         loop {
             let state = *condition.borrow_and_update();
             if state == Condition::Converged && !announced {
                 announced = true;
                 self.say_converged();
             }
-            if state == Condition::Converged && self.settings.once && self.together.is_converged() {
+            let converged = state == Condition::Converged && self.together.is_converged();
+            if converged && self.settings.once && self.has_settled(&mut patience) {
                 self.reached = true;
                 return;
             }
@@ -335,6 +332,12 @@ impl Agent {
                     self.edits.settled().await;
                     announced &= !self.reload();
                 }
+                () = self.exchanging.news() => announced &= !self.see(),
+                () = self.exchanging.source_changed() => {
+                    tracing::info!("a file that is exported has changed: it is published anew");
+                    self.express();
+                }
+                () = until(patience) => {}
                 _ = condition.changed() => {}
                 () = self.together.changed() => if self.settings.once && self.together.never().is_some() {
                     return;
@@ -362,8 +365,11 @@ impl Agent {
         self.edits.follow(&self.host);
         let assembled = tokio::task::block_in_place(|| load(&self.settings, &self.host));
         let error = match accept(assembled) {
-            Ok(graph) => {
-                self.adopt(graph);
+            Ok(loaded) => {
+                if let Err(failure) = self.join_now(loaded.needs_mesh) {
+                    tracing::error!("{}; the graph runs without a mesh", failure.message);
+                }
+                self.adopt(loaded, false);
                 None
             }
             Err(failure) => {
@@ -395,98 +401,20 @@ impl Agent {
             tracing::info!("still running: {text}");
         }
     }
-
-    /// Ends this host's part in the mesh, in order unless a further signal wants it otherwise.
-    async fn leave_the_mesh(&mut self) {
-        let Some(mesh) = self.mesh.take() else { return };
-        let stopped = mesh.stop();
-        tokio::pin!(stopped);
-        loop {
-            tokio::select! {
-                biased;
-                asked = self.signals.next() => if let Asked::End { times: 2.., by } = asked {
-                    tracing::warn!("{by}: the mesh is left as it is");
-                    self.hurry(asked);
-                    return;
-                },
-                () = &mut stopped => return,
-            }
-        }
-    }
-
-    /// Drains the engine, listening to further signals, and takes stock.
-    async fn end(mut self) -> Ended {
-        // An event of its own last write may have come since: a look at it would have been due, and is not any more.
-        let here = *self.engine.condition().borrow() == Condition::Converged;
-        let converged = self.reached || (here && !self.together.is_asked());
-        self.together.end();
-        let graph = self.engine.graph();
-        // Taken before draining: what was still to be done is told as such.
-        let before = self.engine.snapshot();
-        self.engine.drain(if self.late { Urgency::Cancel } else { Urgency::None });
-        let mut condition = self.engine.condition();
-        loop {
-            tokio::select! {
-                biased;
-                asked = self.signals.next() => self.hurry(asked),
-                drained = condition.wait_for(|c| *c == Condition::Drained) => {
-                    drained.expect("the engine is ours, so it is alive");
-                    break;
-                }
-            }
-        }
-        self.settings.progress.hide();
-        self.leave_the_mesh().await;
-        let snapshot = merged(before, self.engine.snapshot(), converged);
-        self.socket = None;
-        let Self { engine, shared, settings, clock, late, outdated, mut signals, .. } = self;
-        let tally = Arc::clone(&shared.tally);
-        drop(shared);
-        match Arc::try_unwrap(engine) {
-            Ok(engine) => tokio::task::block_in_place(|| engine.stop()),
-            // A task of the socket still holds it for a moment; its drop ends it as well.
-            Err(engine) => drop(engine),
-        }
-        let leftovers = tokio::time::timeout(LEFTOVERS, mgmt_resources::exec::reaper::settle());
-        tokio::pin!(leftovers);
-        loop {
-            tokio::select! {
-                biased;
-                settled = &mut leftovers => {
-                    if settled.is_err() {
-                        tracing::warn!("some child processes did not end in time");
-                    }
-                    break;
-                }
-                // What was cancelled may still be on its way out.
-                asked = signals.next() => if let Asked::End { times: 3.., by } = asked {
-                    tracing::warn!("{by}: killing what runs");
-                    mgmt_resources::exec::reaper::kill_all();
-                },
-            }
-        }
-        drop(settings.state);
-        Ended { graph, snapshot, tally, late, outdated, converged, took: clock.now().since(mgmt_engine::Moment::START) }
-    }
-
-    fn hurry(&self, asked: Asked) {
-        let Asked::End { times, by } = asked else { return };
-        // After --max-runtime the first signal already finds what runs cancelled.
-        if times <= 2 {
-            tracing::warn!("{by}: cancelling what runs; again to kill it");
-            self.engine.drain(Urgency::Cancel);
-        } else {
-            tracing::warn!("{by}: killing what runs");
-            self.engine.drain(Urgency::Kill);
-            mgmt_resources::exec::reaper::kill_all();
-        }
-    }
 }
 
 /// Waits until the mesh is a reason to end; for ever, if it never is.
 async fn over(mesh: Option<&Mesh>) -> Over {
     match mesh {
         Some(mesh) => mesh.over().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for that moment; for ever, if there is none.
+async fn until(moment: Option<tokio::time::Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
     }
 }

@@ -1,16 +1,22 @@
 //! Document to graph: every vertex, every edge, and every problem found, at once and with its place.
 //!
-//! A pure function of the document, the options and the table of kinds. It promises a graph if and only if nothing is
-//! wrong, and the same graph for the same input. Must not know how any kind works, read any file, or ask a store.
+//! A pure function of the document, the options (what is known of other hosts' exports among them) and the table of kinds.
+//! It promises a graph if and only if nothing is wrong with the file, whatever other hosts export, and the same graph for
+//! the same input. Must not know how any kind works, read any file, or ask a store.
 
 mod automatic;
+mod collect;
+mod collected;
 mod edges;
+mod exchanged;
 mod glob;
 mod kinds;
 mod meta;
 mod owners;
 mod resources;
+mod trust;
 mod values;
+mod vertices;
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -22,9 +28,12 @@ use mgmt_resources::{Host, KindInfo};
 
 use crate::diagnostic::{Place, Problem, Problems, nearest};
 use crate::document::{self, Document, Node, Value};
+use crate::exchange::Sight;
+pub use exchanged::{Exchanged, Exported, Skipped, Taken};
 use kinds::Kinds;
 pub(crate) use meta::UNSUPPORTED as META_UNSUPPORTED;
 use resources::Resources;
+use vertices::{Builder, Vertices};
 
 /// What a graph depends on besides its file and the kinds.
 #[derive(Debug, Clone, Default)]
@@ -43,6 +52,8 @@ pub struct Options {
     pub sema: Option<NonZeroU32>,
     /// Nobody takes part in automatic edges.
     pub no_autoedge: bool,
+    /// What is known of what other hosts export.
+    pub sight: Arc<Sight>,
 }
 
 impl Options {
@@ -72,8 +83,10 @@ pub struct Assembled {
     pub places: Vec<Place>,
     /// How many resources are meant for other hosts only.
     pub elsewhere: usize,
-    /// A vertex needs what hosts share: such a graph needs a part in a mesh.
-    pub shared: bool,
+    /// What the graph has to do with other hosts.
+    pub exchanged: Exchanged,
+    /// It shares something with the other hosts of a mesh: exports, what it collects, keys, semaphores.
+    pub needs_mesh: bool,
 }
 
 impl Assembled {
@@ -81,7 +94,14 @@ impl Assembled {
     pub fn failed(options: &Options, problem: Problem) -> Self {
         let mut problems = Problems::of(&options.file);
         problems.push(problem);
-        Self { graph: None, problems, places: Vec::new(), elsewhere: 0, shared: false }
+        Self {
+            graph: None,
+            problems,
+            places: Vec::new(),
+            elsewhere: 0,
+            exchanged: Exchanged::default(),
+            needs_mesh: false,
+        }
     }
 }
 
@@ -106,32 +126,42 @@ pub fn assemble(document: &Document, options: &Options, kinds: &[&'static KindIn
     let mut problems = Problems::of(&options.file);
     let kinds = Kinds(kinds);
     let top = Top::of(document.root(), options, &mut problems);
-    let mut resources = Resources::new(options, kinds, host);
+    let mut resources = Resources::new(options, kinds);
     for (map, first_dialect) in [(top.types, true), (top.resources, false)] {
         if let Some(map) = map {
             resources.read(map, first_dialect, top.here, &mut problems);
         }
     }
-    resources.read_collect(top.collect, &mut problems);
+    // A file that is not meant for this host collects nothing here.
+    let mut items = collect::read(top.collect, kinds, options, &mut problems);
+    items.retain(|_| top.here);
     let mut graph = Graph::new(top.name);
-    let built = resources.build(&mut graph, &mut problems);
+    let built = Builder { options, host }.build(resources, items, &mut graph, &mut problems);
     owners::check(&graph, &built, &mut problems);
-    let edges = edges::connect(&mut graph, top.edges, &built, options, &mut problems);
-    let automatic = if options.no_autoedge { Vec::new() } else { automatic::find(&graph, &built.facets) };
-    match graph.seal(&automatic) {
+    let mut edges = edges::connect(&mut graph, top.edges, &built, options, &mut problems);
+    let mut weaker = std::mem::take(&mut edges.weaker);
+    if !options.no_autoedge {
+        weaker.extend(automatic::find(&graph, &built.facets));
+    }
+    match graph.seal(&weaker) {
         Ok(left_out) => automatic::report(&graph, &built, &left_out, &mut problems),
         Err(cycle) => edges.report(&cycle, &mut problems),
     }
     problems.sort();
-    let of_mesh = |vertex: &Vertex| vertex.meta.sema.iter().any(Semaphore::is_of_mesh);
-    let shared = built.facets.iter().any(|facets| facets.shared) || graph.vertices().iter().any(of_mesh);
     Assembled {
+        needs_mesh: needs_mesh(&graph, &built),
         graph: (problems.errors() == 0).then_some(graph),
         problems,
         places: built.places,
         elsewhere: built.elsewhere,
-        shared,
+        exchanged: built.exchanged,
     }
+}
+
+fn needs_mesh(graph: &Graph, built: &Vertices) -> bool {
+    let exchanges = !built.items.is_empty() || !built.exchanged.exports.is_empty();
+    let of_mesh = |vertex: &Vertex| vertex.meta.sema.iter().any(Semaphore::is_of_mesh);
+    exchanges || built.facets.iter().any(|facets| facets.shared) || graph.vertices().iter().any(of_mesh)
 }
 
 /// What to say of a kind that is not there, and what may help.

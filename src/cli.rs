@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod events;
 pub mod exit;
 pub mod explain;
+pub mod exports;
 pub mod facts;
 pub mod graph;
 pub mod graph_source;
@@ -77,6 +78,7 @@ pub fn run_as(versions: Versions, arguments: impl IntoIterator<Item = std::ffi::
         Verb::Init(args) => init::run(&args, out),
         Verb::Explain(args) => explain::run(&args, KINDS, out),
         Verb::Facts(args) => facts::run(&args, out),
+        Verb::Exports(args) => exports::run(&args, out),
         Verb::Members(args) => members::run(&args, out),
         Verb::Cluster { verb } => cluster::run(&verb, out, clock, versions),
         Verb::Token { verb } => token::run(&verb, out),

@@ -9,6 +9,7 @@ pub mod control;
 pub mod diagnostic;
 pub mod document;
 pub mod events;
+pub mod exchange;
 pub mod facts;
 pub mod kinds;
 pub mod kv;

@@ -53,6 +53,7 @@ use mgmt_store::{HostName, Shared};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::cli::{Exit, Failure};
 use arrival::{Arrived, arrive};
 use errands::Errands;
 use house::House;
@@ -60,7 +61,7 @@ use inquiry::Inquiries;
 use node::{Ended, Node, Setup};
 use place::Place;
 use rendezvous::{Local, Scene};
-use start::{Before, Facts, Flags, Graph};
+use start::{Before, Facts, Flags, Graph, Start};
 
 /// Threads of the mesh: the group and QUIC are not to wait for what a resource does. One, because all of it is steps of
 /// microseconds that wake each other: between two threads each step costs a switch that takes longer than the step.
@@ -462,6 +463,21 @@ impl Mesh {
 }
 
 impl Settings {
+    /// Whether there is a reason to take part in a mesh, with a graph that has this to do with one.
+    ///
+    /// # Errors
+    /// What was asked for cannot be.
+    pub fn wanted(&mut self, graph: Graph) -> Result<bool, Failure> {
+        self.graph = graph;
+        let facts = self.facts();
+        let facts = facts.map_err(|e| Failure::new(Exit::CannotCreate, format!("cannot look around: {e}")))?;
+        match start::plan(&facts) {
+            Start::Off { .. } => Ok(false),
+            Start::Refuse(failure) => Err(failure),
+            _ => Ok(true),
+        }
+    }
+
     /// All there is to know for deciding what to do.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use mgmt_engine::runner::Observer;
 
 use crate::diagnostic::Escaped;
 use crate::events::{Events, Happened};
+use crate::exchange::Account;
 
 /// Counts over the whole run.
 #[derive(Debug, Default)]
@@ -51,6 +52,8 @@ pub struct Teller {
     pub status_file: Option<PathBuf>,
     /// Prints for `apply`; otherwise events go to the log.
     pub listener: Option<Listener>,
+    /// Knows which vertices other hosts brought.
+    pub account: Arc<Account>,
 }
 
 impl Observer for Teller {
@@ -85,7 +88,13 @@ pub fn append_status(path: &Path, converged: bool) {
 
 impl Teller {
     fn tell(&self, report: &Report) {
-        let event = Happened::of(report, Clock::wall());
+        let mut event = Happened::of(report, Clock::wall());
+        // That a graph is new says nothing of why it is: somebody exports this.
+        if matches!(event.cause.as_deref(), Some("first" | "reload"))
+            && let Some(host) = self.account.origin(&report.id)
+        {
+            event.cause = Some(format!("collected from {host}"));
+        }
         match &self.listener {
             Some(listen) => listen(&event),
             None => log(&event),

@@ -33,7 +33,7 @@ impl Vertex {
 }
 
 /// `from` runs before `to`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Edge {
     /// Number of the vertex that comes first.
     pub from: usize,
@@ -156,12 +156,12 @@ impl Graph {
         order
     }
 
-    /// Checks that there is no cycle, then adds those automatic edges (`from`, `to`) that are new and make none.
-    /// Returns the ones left out because they would.
+    /// Checks that there is no cycle, then adds those of the weaker edges that make none, in their order: edges that must
+    /// not keep a graph from running. Returns the ones left out because they would have closed a cycle.
     ///
     /// # Errors
     /// One cycle among the edges that were there before.
-    pub fn seal(&mut self, automatic: &[(usize, usize)]) -> Result<Vec<(usize, usize)>, Cycle> {
+    pub fn seal(&mut self, weaker: &[Edge]) -> Result<Vec<Edge>, Cycle> {
         let mut plain = DiGraph::<(), (), u32>::with_capacity(self.vertices.len(), self.edges.len());
         for _ in &self.vertices {
             plain.add_node(());
@@ -169,7 +169,7 @@ impl Graph {
         for edge in &self.edges {
             plain.add_edge(node(edge.from), node(edge.to), ());
         }
-        if automatic.is_empty() {
+        if weaker.is_empty() {
             return match petgraph::algo::toposort(&plain, None) {
                 Ok(_) => Ok(Vec::new()),
                 Err(_) => Err(self.cycle(&plain)),
@@ -189,14 +189,12 @@ impl Graph {
             }
         };
         let mut left_out = Vec::new();
-        for &(from, to) in automatic {
-            if self.pairs.contains_key(&(from, to)) {
-                continue;
-            }
-            if from != to && acyclic.try_add_edge(node(from), node(to), ()).is_ok() {
-                self.insert(Edge { from, to, notify: false, automatic: true });
+        for edge in weaker {
+            let known = self.pairs.contains_key(&(edge.from, edge.to));
+            if known || (edge.from != edge.to && acyclic.try_add_edge(node(edge.from), node(edge.to), ()).is_ok()) {
+                self.insert(*edge);
             } else {
-                left_out.push((from, to));
+                left_out.push(*edge);
             }
         }
         Ok(left_out)

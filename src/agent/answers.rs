@@ -13,9 +13,10 @@ use serde_json::{Value, json};
 use crate::control::mesh::Ask;
 use crate::control::{Answers, Conversation};
 use crate::events::{Events, rfc3339};
+use crate::exchange::Account;
 use crate::mesh::following::Stream;
 use crate::mesh::inquiry::{Quiet, Respondent};
-use crate::mesh::messages::inquiry::{HostStatus, Trouble};
+use crate::mesh::messages::inquiry::{Collected, HostStatus, Trouble};
 use crate::mesh::messages::printable;
 use crate::observer::Tally;
 
@@ -33,6 +34,7 @@ pub(super) struct Shared {
     pub(super) file: String,
     pub(super) started: SystemTime,
     pub(super) graph_error: Mutex<Option<String>>,
+    pub(super) account: Arc<Account>,
 }
 
 impl Answers for Shared {
@@ -98,6 +100,7 @@ impl Shared {
                 "error": *self.graph_error.lock().unwrap_or_else(PoisonError::into_inner),
             },
             "mesh": self.mesh.status(),
+            "exchange": self.account.status(),
             "converged": snapshot.converged,
             "quiet_since": snapshot.quiet_since.map(|at| ago(&snapshot, at)),
             "changes": self.tally.changes(),
@@ -115,6 +118,17 @@ impl Shared {
 }
 
 impl Respondent for Shared {
+    fn collected(&self) -> Collected {
+        self.account.collected()
+    }
+
+    fn forget(&self, host: &str) -> bool {
+        let Some(board) = self.account.board() else { return false };
+        let known = self.account.exchanged().taken.iter().any(|taken| taken.host == host);
+        board.forget(host);
+        known
+    }
+
     fn status(&self) -> HostStatus {
         let snapshot = self.engine.snapshot();
         let (graph, vertices, edges) = self.engine.shape();

@@ -1,5 +1,6 @@
 //! Edits of the graph file: says when it may have changed, once they have settled.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -90,5 +91,36 @@ impl Edits {
             }
             tokio::time::sleep(SETTLE).await;
         }
+    }
+}
+
+/// The files whose contents this host exports: they are published anew when they change.
+#[derive(Default)]
+pub(super) struct Sources {
+    seen: Arc<Seen>,
+    paths: BTreeSet<PathBuf>,
+    watches: Vec<Guard>,
+}
+
+impl Sources {
+    /// Watches these from now on, and no others.
+    pub(super) fn follow(&mut self, host: &Host, paths: BTreeSet<PathBuf>) {
+        if paths == self.paths {
+            return;
+        }
+        self.watches.clear();
+        for path in &paths {
+            let sink: Arc<dyn Sink> = Arc::<Seen>::clone(&self.seen);
+            match host.watches.path(path, &Signal::elsewhere(sink, 0)) {
+                Ok(guard) => self.watches.push(guard),
+                Err(fault) => tracing::warn!("an exported source is not watched: {fault}; use HUP after an edit"),
+            }
+        }
+        self.paths = paths;
+    }
+
+    /// Waits for the next change. Cancel safe.
+    pub(super) async fn next(&self) {
+        self.seen.notify.notified().await;
     }
 }

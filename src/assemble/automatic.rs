@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use mgmt_engine::graph::Graph;
+use mgmt_engine::graph::{Edge, Graph};
 use mgmt_resources::kind::{Anchor, Facets};
 
-use super::resources::Vertices;
+use super::vertices::Vertices;
 use crate::diagnostic::{Problem, Problems};
 
 /// What can be provided. Paths are compared as bytes: taking them apart would cost more than all the rest.
@@ -25,7 +25,7 @@ impl<'a> Key<'a> {
 }
 
 /// Finds the edges, in an order that depends on nothing but the vertices'.
-pub(super) fn find(graph: &Graph, facets: &[Facets]) -> Vec<(usize, usize)> {
+pub(super) fn find(graph: &Graph, facets: &[Facets]) -> Vec<Edge> {
     let taking_part = || facets.iter().enumerate().filter(|(number, _)| graph.vertices()[*number].meta.autoedge);
     let mut providers: HashMap<Key<'_>, Vec<usize>> = HashMap::with_capacity(facets.len());
     for (number, facets) in taking_part() {
@@ -51,7 +51,8 @@ pub(super) fn find(graph: &Graph, facets: &[Facets]) -> Vec<(usize, usize)> {
                     .filter_map(|ancestor| providers.get(&Key::Path(ancestor)))
                     .find(|found| found.iter().any(|provider| *provider != number)),
             };
-            edges.extend(found.into_iter().flatten().filter(|p| **p != number).map(|provider| (*provider, number)));
+            let found = found.into_iter().flatten().filter(|provider| **provider != number);
+            edges.extend(found.map(|from| Edge { from: *from, to: number, notify: false, automatic: true }));
         }
     }
     edges
@@ -71,9 +72,9 @@ fn parent(path: &[u8]) -> Option<&[u8]> {
 }
 
 /// Reports those that would have closed a circle.
-pub(super) fn report(graph: &Graph, vertices: &Vertices, left_out: &[(usize, usize)], problems: &mut Problems) {
+pub(super) fn report(graph: &Graph, vertices: &Vertices, left_out: &[Edge], problems: &mut Problems) {
     // Two wants of one resource may be met by the same other one.
-    let left_out: std::collections::BTreeSet<_> = left_out.iter().copied().collect();
+    let left_out: std::collections::BTreeSet<_> = left_out.iter().map(|edge| (edge.from, edge.to)).collect();
     for (from, to) in left_out {
         let id = |number: usize| &graph.vertices()[number].id;
         let message = format!("does not wait for {}, which waits for it already", id(from));

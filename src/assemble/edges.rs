@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use mgmt_engine::graph::{Cycle, Graph};
+use mgmt_engine::graph::{Cycle, Edge, Graph};
 use mgmt_engine::id::Id;
 
 use super::kinds::Kinds;
-use super::resources::{Absence, Vertices};
+use super::vertices::{Absence, Vertices};
 use super::{Options, values};
 use crate::diagnostic::{Place, Problem, Problems, SHOWN_MAX, nearest};
 use crate::document::{Node, Pair, Value};
@@ -39,8 +39,29 @@ impl Wish {
     }
 }
 
-/// Where the edges of a graph stand in the file.
-pub(super) struct Edges(HashMap<(usize, usize), Place>);
+/// Where the edges of a graph stand in the file, and those that must not keep it from running.
+pub(super) struct Edges {
+    places: HashMap<(usize, usize), Place>,
+    /// To and from what other hosts bring: another host must not close a circle.
+    pub(super) weaker: Vec<Edge>,
+}
+
+/// What an end of an edge stands for.
+enum End {
+    /// This vertex, which the file declares.
+    Own(usize),
+    /// These, which were collected: all that have the name, or none yet.
+    Collected(Vec<usize>),
+}
+
+impl End {
+    fn numbers(&self) -> &[usize] {
+        match self {
+            Self::Own(number) => std::slice::from_ref(number),
+            Self::Collected(numbers) => numbers,
+        }
+    }
+}
 
 /// Puts all edges into the graph.
 pub(super) fn connect(
@@ -50,7 +71,7 @@ pub(super) fn connect(
     options: &Options,
     problems: &mut Problems,
 ) -> Edges {
-    let mut places = HashMap::new();
+    let (mut places, mut weaker) = (HashMap::new(), Vec::new());
     let mut wishes = vertices.wishes.clone();
     if let Some(list) = list {
         read(list, options, &mut wishes, problems);
@@ -58,28 +79,42 @@ pub(super) fn connect(
     for wish in &wishes {
         let ends =
             [("from", &wish.from), ("to", &wish.to)].map(|(side, id)| end(graph, vertices, wish, side, id, problems));
-        let [Some(from), Some(to)] = ends else { continue };
-        if from == to {
+        let [Some(from), Some(to)] = &ends else { continue };
+        if wish.from == wish.to {
             problems.push(Problem::error(wish.place, &wish.subject, format!("{} would wait for itself", wish.to)));
             continue;
         }
-        graph.connect(from, to, wish.notify);
-        places.entry((from, to)).or_insert(wish.place);
+        for (from_number, to_number) in from.numbers().iter().flat_map(|f| to.numbers().iter().map(move |t| (*f, *t))) {
+            places.entry((from_number, to_number)).or_insert(wish.place);
+            if matches!((from, to), (End::Own(_), End::Own(_))) {
+                graph.connect(from_number, to_number, wish.notify);
+            } else {
+                weaker.push(Edge { from: from_number, to: to_number, notify: wish.notify, automatic: false });
+            }
+        }
     }
-    Edges(places)
+    Edges { places, weaker }
 }
 
-/// The number of an end; `None` if there is none here, which is reported unless it is as it should be.
-fn end(graph: &Graph, vertices: &Vertices, wish: &Wish, side: &str, id: &Id, problems: &mut Problems) -> Option<usize> {
-    if let Some(number) = graph.number(id) {
-        return Some(number);
+/// What stands at an end; `None` if nothing does, which is reported unless it is as it should be.
+fn end(graph: &Graph, vertices: &Vertices, wish: &Wish, side: &str, id: &Id, problems: &mut Problems) -> Option<End> {
+    let own = graph.vertices().len() - vertices.exchanged.taken.len();
+    match graph.number(id) {
+        Some(number) if number < own => return Some(End::Own(number)),
+        Some(number) => return Some(End::Collected(vec![number])),
+        None => {}
     }
     let side = wish.key.unwrap_or(side);
+    // Plain, or with the host that supplies it.
+    let plain = id.name.rsplit_once('@').map_or(&*id.name, |(plain, _)| plain);
+    let supplies = |name: &str| vertices.items.iter().any(|item| item.kind == id.kind && item.supplies(name));
     let message = match vertices.absent.get(id) {
         // A resource of another host is none of this host's business, and what is broken has been reported.
         Some(Absence::Elsewhere | Absence::Broken) => return None,
+        _ if supplies(&id.name) || supplies(plain) => {
+            return Some(End::Collected(vertices.supplied.get(id).cloned().unwrap_or_default()));
+        }
         Some(Absence::Exported) => format!("{side}: {id} is exported, not run here"),
-        None if vertices.collected.contains(&id.kind) => return None,
         None => format!("{side}: there is no {id}"),
     };
     // A suggestion costs a look at every vertex, and nobody reads thousands of them.
@@ -180,7 +215,7 @@ impl Edges {
     /// Reports a cycle, at the first of its edges in the file.
     pub(super) fn report(&self, cycle: &Cycle, problems: &mut Problems) {
         let next = cycle.vertices.iter().skip(1).chain(cycle.vertices.first());
-        let place = cycle.vertices.iter().zip(next).filter_map(|(from, to)| self.0.get(&(*from, *to))).min();
+        let place = cycle.vertices.iter().zip(next).filter_map(|(from, to)| self.places.get(&(*from, *to))).min();
         problems.push(Problem::error(place.copied(), "", cycle.to_string()));
     }
 }

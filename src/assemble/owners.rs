@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use mgmt_engine::graph::Graph;
 
-use super::resources::Vertices;
+use super::vertices::Vertices;
 use crate::diagnostic::{Problem, Problems};
 
 /// Reports every vertex whose path is owned by an earlier one.

@@ -1,5 +1,6 @@
 //! The sentences of the manual's page on the graph file, one by one.
 
+mod exchange;
 mod fake;
 mod hostile;
 
@@ -665,35 +666,6 @@ fn options_reach_every_vertex() {
         g:3:35: file[/a]: meta.sema: '' has the count 3 here, and 4 by an option of the program
     "#]]
     .assert_eq(&show(&with(text, &options)));
-}
-
-#[test]
-fn exports_and_collects_are_not_built_yet() {
-    check(
-        "
-graph: g
-resources:
-  file:
-  - {name: '@@a', path: /a}
-  - {name: b, path: /b}
-collect:
-- {kind: noop, pattern: /x/}
-edges:
-- {from: {kind: file, name: a}, to: {kind: file, name: b}}
-- {from: {kind: noop, name: later}, to: {kind: file, name: b}}
-",
-        expect![[r#"
-            g:5:5: file[@@a]: exporting a resource (@@) is not built yet
-            g:8:3: collect: collecting resources is not built yet
-            g:10:3: edge: from: file[a] is exported, not run here (did you mean file[b]?)
-        "#]],
-    );
-    check(
-        "graph: g\ncollect: text",
-        expect![[r#"
-        g:2:10: collect: expected a list, found a text
-    "#]],
-    );
 }
 
 #[test]

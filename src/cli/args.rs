@@ -83,6 +83,8 @@ pub enum Verb {
     Status(Status),
     /// Show who is in the mesh, and how they stand
     Members(Members),
+    /// Show who exports what, who collects it, and what is skipped and why
+    Exports(Exports),
     /// Found, change, repair and leave a mesh
     Cluster {
         /// What to do.

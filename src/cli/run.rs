@@ -10,7 +10,7 @@ use super::args::{self, MaybeSeconds};
 use super::{Exit, Failure, graph_source};
 use crate::agent::{self, Ended, Settings, Source};
 use crate::mesh;
-use crate::mesh::start::{Flags, Graph, Start, plan};
+use crate::mesh::start::{Flags, Graph};
 use crate::progress::Progress;
 use crate::state::{self, Home, State};
 
@@ -33,7 +33,7 @@ pub fn run(args: args::Run, progress: Progress, clock: Clock, versions: Versions
     let transient = once || args.common.max_runtime.is_some();
     let mesh = mesh(&args, &source, &home, &state, transient, (clock, versions))?;
     let settings = Settings {
-        mesh,
+        mesh: Some(mesh),
         state,
         hostname: home.hostname.clone(),
         source,
@@ -53,7 +53,7 @@ pub fn run(args: args::Run, progress: Progress, clock: Clock, versions: Versions
     Ok(exit(&ended, once, args.common.detailed_exitcode))
 }
 
-/// This host's part in a mesh, if there is a reason for one. A run that needs none opens no socket and pays nothing.
+/// What this host's part in a mesh is to be, if there is a reason for one.
 ///
 /// # Errors
 /// What was asked for cannot be.
@@ -64,11 +64,11 @@ fn mesh(
     state: &State,
     transient: bool,
     (clock, versions): (Clock, Versions),
-) -> Result<Option<mesh::Settings>, Failure> {
+) -> Result<mesh::Settings, Failure> {
     let usage = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error.to_string());
     let listen = args.mesh.listen.as_deref().map(listen).transpose()?;
     let zone = args.mesh.zone.as_deref().unwrap_or_default();
-    let settings = mesh::Settings {
+    Ok(mesh::Settings {
         prefix: home.prefix.clone(),
         usual: state::default_prefix(),
         state: state.directory().to_owned(),
@@ -82,14 +82,7 @@ fn mesh(
         private: args.common.tmp_prefix,
         clock,
         versions,
-    };
-    let facts = settings.facts();
-    let facts = facts.map_err(|e| Failure::new(Exit::CannotCreate, format!("cannot look around: {e}")))?;
-    match plan(&facts) {
-        Start::Off { .. } => Ok(None),
-        Start::Refuse(failure) => Err(failure),
-        _ => Ok(Some(settings)),
-    }
+    })
 }
 
 /// Where to listen: `IP:PORT`, `IP` or `PORT`, also as the old program wrote it.
@@ -140,5 +133,11 @@ pub(super) fn exit(ended: &Ended, once: bool, detailed: bool) -> Exit {
         return Exit::Late;
     }
     let changed = ended.tally.changes() + ended.tally.would_change() > 0;
+    if let Some(why) = &ended.unsettled {
+        tracing::error!("{why}");
+        if !ended.failed() {
+            return Exit::Unavailable;
+        }
+    }
     Exit::of(ended.failed() || (once && !ended.converged), changed, detailed)
 }

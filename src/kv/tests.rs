@@ -68,7 +68,7 @@ fn parameters_are_checked() {
         let text = format!("graph: g\nresources:\n  kv:\n  - {item}\n");
         let options = Options { file: "g".to_owned(), ..Options::default() };
         let assembled = assemble::assemble_bytes(text.as_bytes(), &options, crate::kinds::KINDS, &host);
-        assert_eq!(assembled.graph.is_some(), assembled.shared, "whatever is good needs a mesh");
+        assert_eq!(assembled.graph.is_some(), assembled.needs_mesh, "whatever is good needs a mesh");
         format!("{item}\n{}", assembled.problems)
     };
     let long = "x".repeat(5000);

@@ -5,6 +5,7 @@
 //! shown.
 
 mod cluster;
+mod exports;
 mod keys;
 mod members;
 mod peers;
@@ -25,6 +26,7 @@ use tokio::task::JoinSet;
 
 use super::following::Stream;
 use super::inquiry::Respondent;
+use super::link::Link;
 use super::node::{Node, Replica};
 use super::surroundings::QUORUM_MS;
 use super::{Mesh, Stage, pipe};
@@ -45,20 +47,20 @@ type Pipes = Option<(Weak<Node>, Arc<pipe::Store<Replica>>)>;
 
 /// Answers for one run of the program.
 pub struct Desk {
-    mesh: Option<Mesh>,
+    link: Link,
     pipes: Mutex<Pipes>,
 }
 
 impl Desk {
-    /// Of a run with this part in a mesh, or with none.
+    /// Of a run with this link to a part in a mesh, which may come yet.
     #[must_use]
-    pub fn new(mesh: Option<Mesh>) -> Self {
-        Self { mesh, pipes: Mutex::default() }
+    pub fn new(link: Link) -> Self {
+        Self { link, pipes: Mutex::default() }
     }
 
     /// From now on this one answers what other hosts ask.
     pub fn attend(&self, respondent: Weak<dyn Respondent>) {
-        if let Some(mesh) = &self.mesh {
+        if let Some(mesh) = self.link.mesh() {
             mesh.inquiries().attend(respondent);
         }
     }
@@ -66,19 +68,19 @@ impl Desk {
     /// What happens on all hosts; `None` without a mesh.
     #[must_use]
     pub fn follow(&self, events: &Arc<Events>, last: usize, follow: bool) -> Option<Stream> {
-        self.mesh.as_ref().map(|mesh| Stream::open(mesh, events, last, follow))
+        self.link.mesh().as_ref().map(|mesh| Stream::open(mesh, events, last, follow))
     }
 
     /// How the mesh stands, seen from here; null without one.
     #[must_use]
     pub fn status(&self) -> Value {
-        self.mesh.as_ref().map_or(Value::Null, status)
+        self.link.mesh().as_ref().map_or(Value::Null, status)
     }
 
     /// How every peer is, by asking all of them; nobody without a mesh.
     pub async fn peers(&self) -> Value {
-        match &self.mesh {
-            Some(mesh) => peers::peers(mesh).await,
+        match self.link.mesh() {
+            Some(mesh) => peers::peers(&mesh).await,
             None => json!([]),
         }
     }
@@ -86,7 +88,7 @@ impl Desk {
     /// What this host is in the mesh: its role, or nothing; whether it leads, and is followed; and the revision it has.
     #[must_use]
     pub fn place(&self) -> (&'static str, bool, u64) {
-        let Some(mesh) = &self.mesh else { return ("", false, 0) };
+        let Some(mesh) = self.link.mesh() else { return ("", false, 0) };
         let revision = mesh.shared().revision().0;
         mesh.node().map_or(("", false, revision), |node| {
             let is_heard = status::age_ms(&node).is_some_and(|ms| ms <= QUORUM_MS);
@@ -119,8 +121,8 @@ impl Desk {
 
     async fn one(&self, asked: Ask) -> Result<Value, Failure> {
         match asked {
-            Ask::Members => members::members(self.mesh()?, self.node().ok()).await,
-            Ask::Get { key, latest_ms } => keys::get(self.mesh()?, self.node().ok(), &key, latest_ms).await,
+            Ask::Members => members::members(&self.mesh()?, self.node().ok()).await,
+            Ask::Get { key, latest_ms } => keys::get(&self.mesh()?, self.node().ok(), &key, latest_ms).await,
             Ask::Put { key, value, lease_s, limit_ms } => {
                 keys::put(&*self.node()?, &key, value, lease_s, Duration::from_millis(limit_ms)).await
             }
@@ -134,13 +136,15 @@ impl Desk {
             Ask::Size { masters: None } => Ok(json!({"ideal": self.shared()?.read(mgmt_store::Keyspace::ideal_size)})),
             Ask::Allow { pattern, prefix } => cluster::allow(&*self.node()?, &pattern, &prefix, true).await,
             Ask::Disallow { pattern, prefix } => cluster::allow(&*self.node()?, &pattern, &prefix, false).await,
-            Ask::Rules => Ok(cluster::rules(self.shared()?)),
+            Ask::Rules => Ok(cluster::rules(&*self.shared()?)),
             Ask::TokenCreate { role, ttl_s, uses, host, replace } => {
                 tokens::create(&*self.node()?, &role, ttl_s, uses, host.as_deref(), replace).await
             }
-            Ask::TokenList => Ok(tokens::list(self.shared()?)),
+            Ask::TokenList => Ok(tokens::list(&*self.shared()?)),
             Ask::TokenRevoke { id } => tokens::revoke(&*self.node()?, &id).await,
             Ask::Save { file } => cluster::save(self.node()?, file).await,
+            Ask::Exports => Ok(exports::exports(&self.mesh()?).await),
+            Ask::Forget { host } => exports::forget(&self.mesh()?, &*self.node()?, &host).await,
             Ask::RotateCa => cluster::rotate(&*self.node()?).await,
             Ask::Watch { .. } | Ask::List { .. } | Ask::Lock { .. } | Ask::Pipe => {
                 Err(Failure::new(Exit::Bug, "this is answered in many lines"))
@@ -148,14 +152,14 @@ impl Desk {
         }
     }
 
-    fn mesh(&self) -> Result<&Mesh, Failure> {
+    fn mesh(&self) -> Result<Mesh, Failure> {
         let none =
             "this host is in no mesh: start it with `mgmt run empty`, or with --seeds, or see `mgmt join --help`";
-        self.mesh.as_ref().ok_or_else(|| Failure::new(Exit::Unavailable, none))
+        self.link.mesh().ok_or_else(|| Failure::new(Exit::Unavailable, none))
     }
 
-    fn shared(&self) -> Result<&Arc<Shared>, Failure> {
-        self.mesh().map(Mesh::shared)
+    fn shared(&self) -> Result<Arc<Shared>, Failure> {
+        self.mesh().map(|mesh| mesh.shared().clone())
     }
 
     fn node(&self) -> Result<Arc<Node>, Failure> {
@@ -177,7 +181,7 @@ impl Desk {
         };
         talk.reply(Ok(Value::Null)).await?;
         // Where the group runs: whatever is asked goes there, and going from thread to thread takes longer than serving.
-        let runtime = self.mesh.as_ref().map_or_else(Handle::current, |mesh| mesh.runtime().clone());
+        let runtime = self.link.mesh().map_or_else(Handle::current, |mesh| mesh.runtime().clone());
         let (ahead, stream) = talk.into_std()?;
         let mut serving = JoinSet::new();
         serving.spawn_on(

@@ -22,7 +22,7 @@ use mgmt_store::Shared;
 
 pub use self::asking::{AskError, Asked, ask, ask_all, ask_some};
 use self::places::Places;
-use super::messages::inquiry::{Answer, HostStatus, Inquiry, Since};
+use super::messages::inquiry::{Answer, Collected, HostStatus, Inquiry, Since};
 use super::messages::join::Kind;
 use super::standing::{Exchanged, Standing, exports_at};
 use crate::events::Events;
@@ -59,6 +59,10 @@ pub trait Respondent: Send + Sync + 'static {
     fn quiet(&self) -> Quiet;
     /// What has happened.
     fn events(&self) -> &Arc<Events>;
+    /// What it collects.
+    fn collected(&self) -> Collected;
+    /// Keeps nothing of a host that only an earlier mesh knew. Whether there was something.
+    fn forget(&self, host: &str) -> bool;
 }
 
 /// A life of a member.
@@ -71,6 +75,8 @@ pub struct Inquiries {
     /// Nobody, where no agent runs. Weak: it is the agent's to end.
     respondent: OnceLock<Weak<dyn Respondent>>,
     exchanged: Exchanged,
+    /// The revision of the last change of any exports, as of a revision: looked up once for each.
+    exports: Mutex<(u64, u64)>,
     at_once: Arc<Places>,
     waiting: Arc<Places>,
     /// The last status that was told. Whoever takes stock holds the lock.
@@ -89,6 +95,7 @@ impl Inquiries {
             shared,
             respondent: OnceLock::new(),
             exchanged: Exchanged::default(),
+            exports: Mutex::default(),
             at_once: Places::new(AT_ONCE_MAX, AT_ONCE_PER_MEMBER_MAX),
             waiting: Places::new(WAITING_MAX, WAITING_PER_MEMBER_MAX),
             status: tokio::sync::Mutex::default(),
@@ -102,6 +109,12 @@ impl Inquiries {
         if self.respondent.set(respondent).is_err() {
             tracing::error!("mesh: somebody speaks for this host already");
         }
+    }
+
+    /// Keeps nothing here of a host that only an earlier mesh knew. Whether there was something.
+    #[must_use]
+    pub fn forget(&self, host: &str) -> bool {
+        self.respondent().is_ok_and(|respondent| respondent.forget(host))
     }
 
     /// What the exchange says of itself.
@@ -139,10 +152,19 @@ impl Inquiries {
     #[must_use]
     pub fn standing(&self) -> Option<Standing> {
         let Quiet { converged, for_ms: quiet_ms } = self.respondent().ok()?.quiet();
-        let (revision, exports) = self.shared.read(|keyspace| (keyspace.revision().0, exports_at(keyspace)));
+        let (revision, exports) = self.exports();
         let view = self.exchanged.get(revision);
         let (settled, publishing, ended) = (view.settled, view.publishing, self.ended.load(Ordering::Relaxed));
         Some(Standing { converged, quiet_ms, settled, publishing, exports, ended })
+    }
+
+    /// The revision of the store, and of the last change of any exports.
+    fn exports(&self) -> (u64, u64) {
+        let mut known = self.exports.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.0 != self.shared.revision().0 {
+            *known = self.shared.read(|keyspace| (keyspace.revision().0, exports_at(keyspace)));
+        }
+        *known
     }
 
     /// What is answered to a member.
@@ -172,6 +194,10 @@ impl Inquiries {
                     Err(no) => no,
                 }
             }
+            Inquiry::Collected {} => match self.respondent() {
+                Ok(respondent) => Answer::Collected(respondent.collected()),
+                Err(no) => no,
+            },
             Inquiry::Farewell {} => {
                 let mut gone = self.gone();
                 if gone.len() < GONE_MAX {

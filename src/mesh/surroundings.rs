@@ -374,7 +374,32 @@ impl Told {
 
 #[cfg(test)]
 mod tests {
+    use super::super::messages::hand::Hand;
+    use super::super::messages::inquiry::{Answer, Inquiry};
     use super::*;
+
+    #[tokio::test]
+    async fn questions_do_not_wait_for_the_steward() {
+        let (transfers, _wanted) = tokio::sync::mpsc::channel(1);
+        // Nobody works on what the bell rings for, and it rings until no more fits.
+        let (bell, _rung) = Bell::new();
+        let inquiries = Arc::new(Inquiries::new(Clock::start(), Arc::default()));
+        let me = (PeerId(1), Role::Agent);
+        let asked = (bell, inquiries);
+        let surroundings = Surroundings::new(Arc::default(), me, Policy::LAN, Clock::start(), transfers, asked);
+        let from = Member { peer: PeerId(2), incarnation: Incarnation(1), host: "b".to_owned() };
+        let (hand, inquiry) = (Hand::Fetch.write().unwrap(), Inquiry::Farewell {}.write().unwrap());
+        let handed = |message| desk::Surroundings::handed(&surroundings, &from, message);
+        let mut waiting = Vec::new();
+        for _ in 0..1000 {
+            let mut hand = handed(&hand);
+            if futures_util::poll!(&mut hand).is_pending() {
+                waiting.push(hand);
+            }
+        }
+        assert!((1..1000).contains(&waiting.len()), "{}", waiting.len());
+        assert_eq!(Answer::read(&handed(&inquiry).await), Ok(Answer::Noted {}));
+    }
 
     #[test]
     fn all_that_is_told_is_an_object() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use expect_test::{Expect, expect};
-use mgmt_engine::graph::Vertex;
+use mgmt_engine::graph::{Edge, Vertex};
 use mgmt_engine::id::Id;
 use mgmt_engine::meta::Meta;
 use mgmt_engine::resource::{Applied, Check, Drift, Fault, Look, Resource, Work};
@@ -50,7 +50,7 @@ fn small() -> Graph {
     let reload = add(&mut graph, "exec", "reload");
     graph.connect(config, reload, true);
     graph.connect(root, reload, false);
-    graph.seal(&[(root, config)]).expect("no cycle");
+    graph.seal(&[Edge { from: root, to: config, notify: false, automatic: true }]).expect("no cycle");
     graph
 }
 

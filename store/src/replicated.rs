@@ -219,6 +219,11 @@ impl<P: Proposer> Client<P> {
         Ok(revision)
     }
 
+    /// Waits, by the clock of the mesh's part of this process.
+    pub async fn pause(&self, time: Duration) {
+        self.inner.proposer.sleep(time).await;
+    }
+
     /// Says that the holder of a lease is there; tries once. `false`: it has ended.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use mgmt_consensus::mutant::{self, Mutant};
 
 use crate::event::Event;
 use crate::history::Compacted;
+use crate::key::Key;
 use crate::limits::{WATCH_BATCH_BYTES_MAX, WATCH_MARK_REVISIONS, WATCH_SCAN_EVENTS_MAX, WATCHES_MAX};
 use crate::machine::Shared;
 use crate::revision::Revision;
@@ -26,6 +27,12 @@ pub enum Filter {
 }
 
 impl Filter {
+    /// Of one key.
+    #[must_use]
+    pub fn key(key: &Key) -> Self {
+        Self::Key(key.as_str().to_owned())
+    }
+
     /// Whether a key is among them.
     #[must_use]
     pub fn matches(&self, key: &str) -> bool {

@@ -96,7 +96,7 @@ pub(super) async fn get(
 }
 
 pub(super) async fn list(
-    mesh: Result<&Mesh, Failure>,
+    mesh: Result<Mesh, Failure>,
     node: Option<Arc<Node>>,
     start: &str,
     latest_ms: Option<u64>,
@@ -173,7 +173,7 @@ pub(super) async fn delete(node: &Node, called: &str, all: bool, limit: Duration
 }
 
 pub(super) async fn watch(
-    shared: Result<&Arc<Shared>, Failure>,
+    shared: Result<Arc<Shared>, Failure>,
     node: Result<Arc<Node>, Failure>,
     start: &str,
     after: Option<u64>,

@@ -1,0 +1,140 @@
+//! One life in the mesh, for the exchange: publishes what is wanted, follows what is asked for. Both go on for as long as
+//! they are polled, and may be dropped at any await.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mgmt_consensus::ClusterId;
+use mgmt_store::replicated::Read;
+use mgmt_store::session::{CallError, Proposer};
+use mgmt_store::view::Interest;
+use mgmt_store::watch::Filter;
+use mgmt_store::{Client, HostName, Key, Revision, Shared, Value, View, World as _};
+
+use super::Sight;
+use super::board::{Board, Publishing};
+
+/// Between two attempts at what did not work.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How long one attempt to learn the present state may take.
+const LIMIT: Duration = Duration::from_secs(10);
+/// What was refused for a reason that others can take away is tried again after so long.
+const REFUSED: Duration = Duration::from_secs(60);
+
+/// The exchange's part of one life.
+pub struct Keeper<P> {
+    /// Where the agent is met.
+    pub board: Board,
+    /// The way into the store.
+    pub client: Client<P>,
+    /// The state of the store here.
+    pub shared: Arc<Shared>,
+    /// Which mesh it is.
+    pub cluster: ClusterId,
+    /// This host.
+    pub host: HostName,
+    /// What is remembered of another mesh: of hosts that this one has never heard of.
+    pub inherited: BTreeMap<Key, Value>,
+}
+
+impl<P: Proposer> Keeper<P> {
+    /// Keeps what this host exports in force.
+    pub async fn publish(&self) {
+        loop {
+            let (wants, count) = self.board.wants();
+            let Some(exports) = &wants.exports else {
+                self.board.wants_other(count).await;
+                continue;
+            };
+            let (how, pause) = match self.client.publish(exports).await {
+                Ok(_) => {
+                    let revision = self.manifest();
+                    self.board.publishing(count, Publishing::Done(revision.0));
+                    self.until_touched(count, revision).await;
+                    continue;
+                }
+                Err(error) if error.is_transient() => (Publishing::Pending(Some(error.to_string())), PAUSE),
+                Err(error) => (Publishing::Refused(error.to_string()), REFUSED),
+            };
+            if let Publishing::Refused(why) = &how {
+                tracing::error!("this host's exports are refused: {why}");
+            }
+            self.board.publishing(count, how);
+            tokio::select! {
+                biased;
+                () = self.board.wants_other(count) => {}
+                () = self.client.pause(pause) => {}
+            }
+        }
+    }
+
+    /// The revision of this host's manifest.
+    fn manifest(&self) -> Revision {
+        self.shared.read(|keyspace| keyspace.manifest(&self.host)).map_or(Revision::ZERO, |(revision, _)| revision)
+    }
+
+    /// Waits until something else is to be exported, or somebody has changed what is: an admin who removed it, not
+    /// knowing that this host lives.
+    async fn until_touched(&self, count: u64, since: Revision) {
+        let touched = async {
+            let filter = Filter::key(&Key::manifest_of(&self.host));
+            let Ok(mut watch) = self.client.watch(filter, self.shared.revision()) else {
+                // Too many watches, or too late for this one: look from time to time.
+                return self.client.pause(REFUSED).await;
+            };
+            while self.manifest() == since {
+                if watch.next().await.is_err() {
+                    return self.client.pause(PAUSE).await;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.board.wants_other(count) => {}
+            () = touched => {}
+        }
+    }
+
+    /// Keeps up what is known of others' exports. What is remembered stays in force until this replica is known to have
+    /// everything that anybody was told of: an empty store at the start of a life is no news.
+    pub async fn follow(&self) {
+        while let Err(error) = self.client.get(&Key::manifest_of(&self.host), Read::Latest(LIMIT)).await {
+            if error == CallError::Stopped {
+                return std::future::pending().await;
+            }
+            tracing::debug!(%error, "the exchange waits for the mesh");
+            self.client.pause(PAUSE).await;
+        }
+        loop {
+            let (wants, count) = self.board.wants();
+            self.client.follow(Interest { collects: wants.asks.clone(), ..Interest::default() });
+            let mut view = self.client.view();
+            loop {
+                let sight = Sight { asked: wants.asks.clone(), view: self.whole(&view) };
+                self.board.see(Arc::new(sight), view.clone());
+                tokio::select! {
+                    biased;
+                    () = self.board.wants_other(count) => break,
+                    next = self.client.changed(&view) => view = next,
+                }
+            }
+        }
+    }
+
+    /// The view, and what was inherited of hosts that have not published anything here: the loss of a mesh withdraws
+    /// nothing.
+    fn whole(&self, view: &View) -> View {
+        let stranger = |key: &Key| {
+            let host = key.host().and_then(|host| HostName::parse(host).ok());
+            let host = host.filter(|host| !self.board.is_forgotten(host.as_str()));
+            host.is_some_and(|host| self.shared.read(|keyspace| keyspace.manifest(&host)).is_none())
+        };
+        let inherited: Vec<_> = self.inherited.iter().filter(|(key, _)| stranger(key)).collect();
+        if inherited.is_empty() {
+            return view.clone();
+        }
+        let entries = view.entries().chain(inherited).map(|(key, value)| (key.clone(), value.clone()));
+        View::remembered(view.revision(), entries)
+    }
+}

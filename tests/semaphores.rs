@@ -29,7 +29,8 @@ fn peer(root: &Path, host: &str) -> Recipe {
     let graph = root.join(format!("{host}.yaml"));
     fs::write(&graph, format!("graph: {host}\nresources:\n  exec:\n{execs}")).unwrap();
     let mut recipe = Recipe::new(&root.join("state"), host);
-    recipe.args = vec![graph.to_str().unwrap().to_owned(), "--zone".to_owned(), "here".to_owned()];
+    // Nothing else says that it is to have a part in a mesh.
+    recipe.args = vec![graph.to_str().unwrap().to_owned()];
     recipe
 }
 

@@ -215,7 +215,7 @@ async fn several_locks_are_taken_with_one_lease_or_none_of_them() {
         let other = one.lock("0", 1, 5, Duration::ZERO).await;
         assert_eq!(other.unwrap_err(), LockError::Held, "its lease lives while it waits");
     };
-    let (waited, ()) = held.during(async { tokio::join!(waited, look) }).await.unwrap();
+    let (waited, ()) = Box::pin(held.during(async { tokio::join!(waited, look) })).await.unwrap();
     assert_eq!(waited.unwrap_err(), LockError::GivenUp);
     assert!(free("0", 1).await);
     let fence = held.fence();

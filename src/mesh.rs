@@ -28,6 +28,7 @@ pub mod place;
 pub mod porter;
 pub mod recovery;
 pub mod registrar;
+mod remains;
 pub mod rendezvous;
 pub mod renewal;
 pub mod seeds;
@@ -36,15 +37,11 @@ pub mod standing;
 pub mod start;
 pub mod surroundings;
 
-use std::fs::{remove_dir_all, remove_file};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mgmt_consensus::ground::Native;
-use mgmt_consensus::peer::put_aside;
 use mgmt_consensus::quic::Endpoint;
-use mgmt_consensus::{disk, identity};
 use mgmt_store::Shared;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -334,51 +331,6 @@ impl Mesh {
             if tokio::time::timeout(FAREWELL / 2, there).await.is_err() {
                 tracing::info!("mesh: this run was let in and did not become a member: its name stays in the registry");
             }
-        }
-    }
-
-    /// Puts the log of a life that is over out of the way: whoever has failed, or was removed, comes back as somebody new.
-    /// One that has left after a run with an end leaves none.
-    async fn bury(&self, node: &Node) {
-        let state = &node.setup.state;
-        let keep = !(self.0.settings.transient && node.has_left());
-        let buried = match disk::files::Files::open(state) {
-            Ok(disk) => put_aside::<Native>(&disk, keep).await,
-            Err(error) => Err(error),
-        };
-        match buried {
-            Ok(folder) if keep => tracing::info!("mesh: the log of this host's former part lies in {folder}"),
-            Ok(folder) => {
-                let folders = [&folder, "journal", "snapshots", "index"].map(|name| remove_dir_all(state.join(name)));
-                let reserve = remove_file(state.join("reserve"));
-                for error in folders.into_iter().chain([reserve]).filter_map(Result::err) {
-                    if error.kind() != std::io::ErrorKind::NotFound {
-                        tracing::warn!("mesh: this run leaves something behind: {error}");
-                    }
-                }
-            }
-            Err(error) => tracing::warn!("mesh: the log of this host's former part cannot be put aside: {error}"),
-        }
-    }
-
-    /// A run that was at its end before it had come into a mesh, or had founded one, leaves no papers either.
-    fn was_nobody(&self) {
-        let state = &self.0.settings.state;
-        if state.join(identity::FILE).exists() {
-            return;
-        }
-        if let Err(error) = Place::open(state).and_then(|place| place.clear()) {
-            tracing::warn!("mesh: what this run has prepared cannot be removed: {error}");
-        }
-    }
-
-    /// Forgets who this host was in a mesh that it has left: its name there belongs to nobody any more.
-    fn forget(&self, node: &Node) {
-        let who = node.setup.state.join(identity::FILE);
-        let gone = remove_file(who).and_then(|()| node.setup.place.clear());
-        match gone {
-            Ok(()) => tracing::info!("mesh: this host has left, and has forgotten its papers"),
-            Err(error) => tracing::warn!("mesh: this host has left, and cannot forget its papers: {error}"),
         }
     }
 

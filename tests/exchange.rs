@@ -208,6 +208,16 @@ fn what_was_collected_stays_in_force_without_a_mesh_and_purges_nothing() {
     let path = stage.copy("b", "f3a");
     stage.until_contents(&path, "i am f3a, exported by a\n");
     stage.peers.get("b").end(Signal::TERM);
+    // Plans know what the agent knows, and say how old it is.
+    fs::remove_file(&path).unwrap();
+    let graph = stage.graph("b").to_str().unwrap().to_owned();
+    let recipe = stage.peers.get("b").recipe.clone();
+    let planned = recipe.verb(["plan", &graph]);
+    assert!(planned.out.contains("file[f3a@a]: would change: missing"), "{planned:?}");
+    assert!(planned.out.contains("what other hosts export is remembered from"), "{planned:?}");
+    let applied = recipe.verb(["apply", &graph]);
+    assert_eq!(applied.code, 0, "{applied:?}");
+    assert!(path.exists() && applied.out.contains("(collected from a"), "{applied:?}");
     // Nothing remembered: nothing is known, so nothing is purged, and its own goes on.
     fs::remove_file(stage.scratch.path().join("state/b/collected")).unwrap();
     fs::remove_file(stage.copy("b", "f1b")).unwrap();

@@ -5,8 +5,9 @@
 
 mod answers;
 mod edits;
+mod ending;
 mod exchanging;
-mod stock;
+mod loading;
 mod together;
 
 use std::collections::BTreeSet;
@@ -14,7 +15,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mgmt_engine::resource::Urgency;
 use mgmt_engine::runner::{Condition, Config, Engine, Ledger as _, Snapshot};
 use mgmt_engine::schedule::Options as EngineOptions;
 use mgmt_engine::{Clock, Graph};
@@ -24,27 +24,21 @@ use tokio::runtime::Runtime;
 use answers::Shared;
 use edits::Edits;
 use exchanging::Exchanging;
-use stock::merged;
+use loading::{Loaded, accept, load};
 use together::Together;
 
-use crate::assemble::{self, Assembled, Exchanged};
+use crate::assemble::{self, Exchanged};
 use crate::cli::{Exit, Failure};
 use crate::control::Socket;
-use crate::diagnostic::Severity;
-use crate::document::{self, Document};
 use crate::events::Events;
 use crate::exchange::Account;
 use crate::exchange::remembered::Memory;
-use crate::kinds::KINDS;
 use crate::ledger::Owed;
 use crate::mesh::{self, Mesh, Over, link::Link};
 use crate::observer::{Listener, Tally, Teller};
 use crate::progress::{self, Progress};
 use crate::shutdown::{Asked, Signals};
 use crate::state::State;
-
-/// Children that outlive the engine's drain are waited for no longer than this.
-const LEFTOVERS: Duration = Duration::from_secs(11);
 
 /// Where the graph comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +102,8 @@ pub struct Ended {
     pub graph: Graph,
     /// How each of its vertices stood, by number.
     pub snapshot: Snapshot,
+    /// What it had to do with other hosts.
+    pub exchanged: Arc<Exchanged>,
     /// Counts over the run.
     pub tally: Arc<Tally>,
     /// `--max-runtime` passed.
@@ -166,51 +162,6 @@ pub fn run(mut settings: Settings, host: &Arc<Host>, clock: Clock) -> Result<End
     // What still runs there (a lookup that hangs, a child being waited for) must not keep us from ending.
     runtime.shutdown_timeout(Duration::from_millis(200));
     ended
-}
-
-/// A graph that can run, and what it came from.
-struct Loaded {
-    document: Document,
-    graph: Graph,
-    exchanged: Exchanged,
-    needs_mesh: bool,
-}
-
-/// The document of the source, and what became of it.
-fn load(settings: &Settings, host: &Arc<Host>) -> (Document, Assembled) {
-    let bytes = match &settings.source {
-        Source::File(path) => document::read(path),
-        Source::Empty => Ok(b"graph: empty\n".to_vec()),
-    };
-    match bytes.and_then(|bytes| document::parse(&bytes)) {
-        Ok(document) => {
-            let assembled = assemble::assemble(&document, &settings.options, KINDS, host);
-            (document, assembled)
-        }
-        Err(problem) => (Document::default(), Assembled::failed(&settings.options, problem)),
-    }
-}
-
-/// Says what was found, and gives the graph if there is one.
-fn accept((document, assembled): (Document, Assembled)) -> Result<Loaded, Failure> {
-    let Assembled { graph, problems, exchanged, needs_mesh, .. } = assembled;
-    for problem in problems.shown() {
-        let line = problem.line(problems.file()).to_string();
-        match problem.severity {
-            Severity::Error => tracing::error!("{line}"),
-            Severity::Warning => tracing::warn!("{line}"),
-        }
-    }
-    if problems.more() > 0 {
-        tracing::warn!("{}: and {} more", problems.file(), problems.more());
-    }
-    let Some(graph) = graph else {
-        let errors = problems.errors();
-        let plural = if errors == 1 { "" } else { "s" };
-        let text = format!("{} is not a graph that can run: {errors} error{plural}", problems.file());
-        return Err(Failure::new(Exit::Graph, text));
-    };
-    Ok(Loaded { document, graph, exchanged, needs_mesh })
 }
 
 struct Agent {
@@ -444,127 +395,12 @@ impl Agent {
         tracing::info!("converged after {took:.1} ms: {count} resources, {changes} changes, {failures} failures");
     }
 
-    /// Whether the exchange is done as well, or is not worth waiting for: from the first call on, patience runs out.
-    fn has_settled(&mut self, patience: &mut Option<tokio::time::Instant>) -> bool {
-        let Some((why, may)) = self.unsettled() else {
-            self.why_unsettled = None;
-            return true;
-        };
-        let now = tokio::time::Instant::now();
-        let end = *patience.get_or_insert_with(|| {
-            if may {
-                tracing::info!("{why}; waiting up to {} s for that", exchanging::PATIENCE.as_secs());
-            }
-            now + exchanging::PATIENCE
-        });
-        self.why_unsettled = Some(why);
-        !may || now >= end
-    }
-
     fn show_progress(&self) {
         let snapshot = self.engine.snapshot();
         if self.settings.progress.is_drawn() {
             self.settings.progress.show(&snapshot);
         } else if let Some(text) = progress::sentence(&snapshot, progress::PLAIN) {
             tracing::info!("still running: {text}");
-        }
-    }
-
-    /// Ends this host's part in the mesh, in order unless a further signal wants it otherwise.
-    async fn leave_the_mesh(&mut self) {
-        let Some(mesh) = self.mesh.take() else { return };
-        if let Some(exchange) = self.exchanging.exchange.take() {
-            exchange.stop().await;
-        }
-        let stopped = mesh.stop();
-        tokio::pin!(stopped);
-        loop {
-            tokio::select! {
-                biased;
-                asked = self.signals.next() => if let Asked::End { times: 2.., by } = asked {
-                    tracing::warn!("{by}: the mesh is left as it is");
-                    self.hurry(asked);
-                    return;
-                },
-                () = &mut stopped => return,
-            }
-        }
-    }
-
-    /// Drains the engine, listening to further signals, and takes stock.
-    async fn end(mut self) -> Ended {
-        // An event of its own last write may have come since: a look at it would have been due, and is not any more.
-        let here = *self.engine.condition().borrow() == Condition::Converged;
-        let converged = self.reached || (here && !self.together.is_asked());
-        self.together.end();
-        let graph = self.engine.graph();
-        // Taken before draining: what was still to be done is told as such.
-        let before = self.engine.snapshot();
-        self.engine.drain(if self.late { Urgency::Cancel } else { Urgency::None });
-        let mut condition = self.engine.condition();
-        loop {
-            tokio::select! {
-                biased;
-                asked = self.signals.next() => self.hurry(asked),
-                drained = condition.wait_for(|c| *c == Condition::Drained) => {
-                    drained.expect("the engine is ours, so it is alive");
-                    break;
-                }
-            }
-        }
-        self.settings.progress.hide();
-        self.leave_the_mesh().await;
-        let snapshot = merged(before, self.engine.snapshot(), converged);
-        self.socket = None;
-        let Self { engine, shared, settings, clock, late, outdated, why_unsettled: unsettled, mut signals, .. } = self;
-        let tally = Arc::clone(&shared.tally);
-        drop(shared);
-        match Arc::try_unwrap(engine) {
-            Ok(engine) => tokio::task::block_in_place(|| engine.stop()),
-            // A task of the socket still holds it for a moment; its drop ends it as well.
-            Err(engine) => drop(engine),
-        }
-        let leftovers = tokio::time::timeout(LEFTOVERS, mgmt_resources::exec::reaper::settle());
-        tokio::pin!(leftovers);
-        loop {
-            tokio::select! {
-                biased;
-                settled = &mut leftovers => {
-                    if settled.is_err() {
-                        tracing::warn!("some child processes did not end in time");
-                    }
-                    break;
-                }
-                // What was cancelled may still be on its way out.
-                asked = signals.next() => if let Asked::End { times: 3.., by } = asked {
-                    tracing::warn!("{by}: killing what runs");
-                    mgmt_resources::exec::reaper::kill_all();
-                },
-            }
-        }
-        drop(settings.state);
-        Ended {
-            graph,
-            snapshot,
-            tally,
-            late,
-            outdated,
-            unsettled,
-            converged,
-            took: clock.now().since(mgmt_engine::Moment::START),
-        }
-    }
-
-    fn hurry(&self, asked: Asked) {
-        let Asked::End { times, by } = asked else { return };
-        // After --max-runtime the first signal already finds what runs cancelled.
-        if times <= 2 {
-            tracing::warn!("{by}: cancelling what runs; again to kill it");
-            self.engine.drain(Urgency::Cancel);
-        } else {
-            tracing::warn!("{by}: killing what runs");
-            self.engine.drain(Urgency::Kill);
-            mgmt_resources::exec::reaper::kill_all();
         }
     }
 }

@@ -6,10 +6,12 @@ pub mod apply;
 pub mod args;
 pub mod cluster;
 pub mod completions;
+pub mod demo;
 pub mod doctor;
 pub mod events;
 pub mod exit;
 pub mod explain;
+pub mod exports;
 pub mod facts;
 pub mod graph;
 pub mod graph_source;
@@ -77,6 +79,7 @@ pub fn run_as(versions: Versions, arguments: impl IntoIterator<Item = std::ffi::
         Verb::Init(args) => init::run(&args, out),
         Verb::Explain(args) => explain::run(&args, KINDS, out),
         Verb::Facts(args) => facts::run(&args, out),
+        Verb::Exports(args) => exports::run(&args, out),
         Verb::Members(args) => members::run(&args, out),
         Verb::Cluster { verb } => cluster::run(&verb, out, clock, versions),
         Verb::Token { verb } => token::run(&verb, out),
@@ -84,6 +87,7 @@ pub fn run_as(versions: Versions, arguments: impl IntoIterator<Item = std::ffi::
         Verb::Kv { verb } => kv::run(&verb, out),
         Verb::Lock(args) => return lock::run(&args).unwrap_or_else(|failure| failure.say().into()),
         Verb::Snapshot { verb } => snapshot::run(&verb, out),
+        Verb::Demo(args) => demo::run(&args, out, clock),
         Verb::Doctor(args) => doctor::run(&args, out),
         Verb::Completions { shell } => completions::run(shell, out),
         Verb::Man { verb, directory } => man::run(verb.as_deref(), directory.as_deref(), out),

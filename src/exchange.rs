@@ -65,7 +65,7 @@ impl Exchange {
         self.writing.abort();
         let (said, _) = self.board.said();
         if let Some((cluster, number)) = said.seen {
-            self.shelf.keep(cluster, number, said.sight).await;
+            self.shelf.keep(cluster, number, said).await;
         }
     }
 }
@@ -107,10 +107,11 @@ impl Shelf for OnDisk {
         tokio::time::sleep(SETTLE).await;
     }
 
-    async fn keep(&self, cluster: ClusterId, number: u64, sight: Arc<Sight>) {
-        let memory = self.0.clone();
+    async fn keep(&self, cluster: ClusterId, number: u64, said: Said) {
+        let Some(view) = said.view else { return };
+        let (memory, sight) = (self.0.clone(), said.sight);
         // The mesh has one thread, and it is not to wait for a disk.
-        let kept = tokio::task::spawn_blocking(move || memory.keep(cluster, number, &sight)).await;
+        let kept = tokio::task::spawn_blocking(move || memory.keep(cluster, number, &sight, &view)).await;
         let error = match kept {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),

@@ -16,7 +16,7 @@ use crate::events::{Events, rfc3339};
 use crate::exchange::Account;
 use crate::mesh::following::Stream;
 use crate::mesh::inquiry::{Quiet, Respondent};
-use crate::mesh::messages::inquiry::{HostStatus, Trouble};
+use crate::mesh::messages::inquiry::{Collected, HostStatus, Trouble};
 use crate::mesh::messages::printable;
 use crate::observer::Tally;
 
@@ -118,6 +118,17 @@ impl Shared {
 }
 
 impl Respondent for Shared {
+    fn collected(&self) -> Collected {
+        self.account.collected()
+    }
+
+    fn forget(&self, host: &str) -> bool {
+        let Some(board) = self.account.board() else { return false };
+        let known = self.account.exchanged().taken.iter().any(|taken| taken.host == host);
+        board.forget(host);
+        known
+    }
+
     fn status(&self) -> HostStatus {
         let snapshot = self.engine.snapshot();
         let (graph, vertices, edges) = self.engine.shape();

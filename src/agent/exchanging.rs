@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mgmt_engine::difference::difference;
-use mgmt_store::HostName;
+use mgmt_store::{HostName, World as _};
 
 use super::edits::Sources;
 use super::{Agent, Loaded, Source};
@@ -14,14 +14,15 @@ use crate::cli::{Exit, Failure};
 use crate::diagnostic::Escaped;
 use crate::document::Document;
 use crate::exchange::remembered::{Memory, Remembered};
-use crate::exchange::{Account, Exchange, Publishing, Wants, inline};
+use crate::exchange::{Account, Board, Exchange, Publishing, Wants, inline};
 use crate::kinds::KINDS;
 use crate::mesh::link::Link;
+use crate::mesh::standing::{Probe, View};
 use crate::mesh::start::Graph as Needs;
 use crate::mesh::{self, Mesh};
 
 /// A run with an end waits so long for the exchange once all else is done.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the agent keeps for it.
 pub(super) struct Exchanging {
@@ -110,6 +111,14 @@ impl Exchanging {
     }
 }
 
+/// How far the graph corresponds to the store, for those who wait for the whole mesh.
+fn probe(link: Link, board: Board) -> Probe {
+    Box::new(move || {
+        let (settled, publishing) = board.settled(&link.node()?.client.view());
+        Some(View { settled, publishing })
+    })
+}
+
 impl Agent {
     /// Takes part in a mesh, if there is a reason for that and it does not yet.
     pub(super) fn join(&mut self, needs_mesh: bool, memory: (Memory, Remembered)) -> Result<(), Failure> {
@@ -144,6 +153,7 @@ impl Agent {
         self.shared.mesh.attend(respondent);
         let exchange = Exchange::start(&mesh, link, memory, remembered);
         self.exchanging.account.open(exchange.board.clone());
+        mesh.inquiries().exchanged().attend(probe(Link::of(&self.host), exchange.board.clone()));
         self.exchanging.exchange = Some(exchange);
         self.mesh = Some(mesh);
         Ok(())
@@ -182,9 +192,18 @@ impl Agent {
         let (said, heard) = exchange.board.said();
         self.exchanging.heard = heard;
         if Arc::ptr_eq(&said.sight, &self.settings.options.sight) {
+            exchange.board.adopted(said.view);
             return false;
         }
+        let board = exchange.board.clone();
         self.settings.options.sight = said.sight;
+        let changed = self.reassemble();
+        board.adopted(said.view);
+        changed
+    }
+
+    /// Assembles the graph with what is known now. Whether that made another one.
+    fn reassemble(&mut self) -> bool {
         let document = std::mem::take(&mut self.exchanging.document);
         let assembled =
             tokio::task::block_in_place(|| assemble::assemble(&document, &self.settings.options, KINDS, &self.host));
@@ -206,8 +225,21 @@ impl Agent {
         true
     }
 
-    /// Why a run with an end is not at its end yet, and whether it may come to that by waiting.
-    pub(super) fn unsettled(&self) -> Option<(String, bool)> {
-        self.exchanging.open().map(|why| (why, self.exchanging.may_settle()))
+    /// Whether the exchange is done as well, or is not worth waiting for: from the first call on, patience runs out.
+    pub(super) fn has_settled(&mut self, patience: &mut Option<tokio::time::Instant>) -> bool {
+        let Some(why) = self.exchanging.open() else {
+            self.why_unsettled = None;
+            return true;
+        };
+        let may = self.exchanging.may_settle();
+        let now = tokio::time::Instant::now();
+        let end = *patience.get_or_insert_with(|| {
+            if may {
+                tracing::info!("{why}; waiting up to {} s for that", PATIENCE.as_secs());
+            }
+            now + PATIENCE
+        });
+        self.why_unsettled = Some(why);
+        !may || now >= end
     }
 }

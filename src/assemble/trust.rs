@@ -41,6 +41,8 @@ pub(super) fn carried(item: &Item, params: &Params) -> Result<(Params, Vec<Strin
 fn file(item: &Item, params: &Params) -> Result<(Params, Vec<String>), String> {
     let allowed = |field: &str| item.allow.contains(field);
     let (mut taken, mut left) = (Params::default(), Vec::new());
+    // The text of a link comes with it. Otherwise source names a file of this host, which is nobody else's business.
+    let is_link = params.iter().any(|(field, value)| field == "symlink" && *value == Value::Bool(true));
     for (field, value) in params.iter() {
         match value {
             Value::Text(text) if field == "mode" && !allowed(SETUID) => match mode(text) {
@@ -51,12 +53,18 @@ fn file(item: &Item, params: &Params) -> Result<(Params, Vec<String>), String> {
                 }
                 Mode::Special => left.push(format!("mode {text} is not allowed")),
             },
-            value if PLAIN.contains(&field) || allowed(field) || (field == "source" && allowed("symlink")) => {
+            value
+                if PLAIN.contains(&field) || allowed(field) || (field == "source" && is_link && allowed("symlink")) =>
+            {
                 taken.set(field, value.clone());
             }
             // As if it had not been said.
             Value::Bool(false) => {}
-            _ if ESSENTIAL.contains(&field) => return Err(format!("it has {field}, which this item does not allow")),
+            _ if ESSENTIAL.contains(&field) => {
+                // What is to be allowed is the link; its text comes with it.
+                let field = if is_link && field == "source" { "symlink" } else { field };
+                return Err(format!("it has {field}, which this item does not allow"));
+            }
             _ => left.push(format!("{field} is not allowed")),
         }
     }

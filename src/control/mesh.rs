@@ -48,6 +48,10 @@ pub enum Ask {
     TokenList,
     /// Makes one worthless.
     TokenRevoke { id: String },
+    /// Who exports what, and who collects it.
+    Exports,
+    /// Removes all that a host exports.
+    Forget { host: String },
     /// Saves what the mesh holds into a file.
     Save { file: std::path::PathBuf },
 }

@@ -8,6 +8,10 @@ use serde_json::{Value, json};
 
 use super::{Board, Publishing};
 use crate::assemble::{Exchanged, Skipped, Taken};
+use crate::mesh::messages::inquiry::{Collected, Row};
+
+/// What is told of what is collected: it fits into an answer of the mesh.
+const TOLD_BYTES_MAX: usize = 512 << 10;
 
 /// The present account of one run.
 #[derive(Debug, Default)]
@@ -104,16 +108,31 @@ impl Account {
     }
 
     /// What this host takes and what it skips, as it is told to whoever asks who collects what.
-    pub fn collected(&self) -> Value {
+    pub fn collected(&self) -> Collected {
         let exchanged = self.exchanged();
-        let taken = exchanged.taken.iter().map(|taken| {
-            json!({"host": taken.host, "kind": taken.id.kind.as_str(), "name": taken.name, "resource": taken.id.to_string(),
-                "left_out": taken.left_out})
-        });
-        let skipped = exchanged.skipped.iter().map(|skipped| {
-            json!({"host": skipped.host, "kind": skipped.id.kind.as_str(), "name": &*skipped.id.name,
-                "item": skipped.item.to_string(), "why": skipped.why})
-        });
-        json!({"taken": taken.collect::<Vec<_>>(), "skipped": skipped.collect::<Vec<_>>()})
+        let row = |host: &str, id: &Id, name: &str, why: String| Row {
+            host: host.to_owned(),
+            kind: id.kind.as_str().to_owned(),
+            name: name.to_owned(),
+            why,
+        };
+        let taken =
+            exchanged.taken.iter().map(|taken| row(&taken.host, &taken.id, &taken.name, taken.left_out.join(", ")));
+        let skipped = exchanged.skipped.iter().map(|s| row(&s.host, &s.id, &s.id.name, s.why.clone()));
+        let mut told = Collected::default();
+        let mut room = TOLD_BYTES_MAX;
+        for (rows, list) in [(&mut told.skipped, skipped.collect::<Vec<_>>()), (&mut told.taken, taken.collect())] {
+            for row in list {
+                // What JSON adds, and escapes that double a text.
+                let bytes = 64 + 2 * (row.host.len() + row.kind.len() + row.name.len() + row.why.len());
+                if bytes > room {
+                    told.more += 1;
+                    continue;
+                }
+                room -= bytes;
+                rows.push(row);
+            }
+        }
+        told
     }
 }

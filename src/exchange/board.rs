@@ -1,9 +1,11 @@
 //! Where the agent and the exchange meet: what the graph wants on one side, what has come of it on the other. Only the
 //! latest counts, so nothing queues up.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mgmt_consensus::ClusterId;
+use mgmt_store::View;
 use mgmt_store::view::Collect;
 use mgmt_store::world::Exports;
 use tokio::sync::Notify;
@@ -43,6 +45,8 @@ pub struct Said {
     pub seen: Option<(ClusterId, u64)>,
     /// Own exports.
     pub publishing: Publishing,
+    /// The store's view that the sight was made of, once it is live.
+    pub view: Option<View>,
 }
 
 /// Both sides. Copies are the same board.
@@ -63,14 +67,19 @@ struct State {
     /// Counts changes of each side.
     wanted: u64,
     told: u64,
+    /// The view that the engine's graph corresponds to.
+    adopted: Option<View>,
+    /// Hosts of whom nothing of an earlier mesh is kept any more.
+    forgotten: BTreeSet<String>,
 }
 
 impl Board {
     /// With what is remembered.
     #[must_use]
     pub fn new(sight: Arc<Sight>) -> Self {
-        let said = Said { sight, live: false, seen: None, publishing: Publishing::Nothing };
-        let state = State { wants: Wants::default(), said, wanted: 0, told: 0 };
+        let said = Said { sight, live: false, seen: None, publishing: Publishing::Nothing, view: None };
+        let state =
+            State { wants: Wants::default(), said, wanted: 0, told: 0, adopted: None, forgotten: BTreeSet::new() };
         Self(Arc::new(Inner { state: Mutex::new(state), changed: Notify::new() }))
     }
 
@@ -140,13 +149,46 @@ impl Board {
         state.said.live && *state.said.sight == *sight
     }
 
-    /// This is what the store has now; not remembered any more.
-    pub(super) fn see(&self, sight: Arc<Sight>, seen: (ClusterId, u64)) {
+    /// This is what the store has now; not remembered any more. `view`: what the sight was made of; `seen`: of which mesh,
+    /// and the number it has for whoever keeps it.
+    pub fn see(&self, sight: Arc<Sight>, view: View, seen: Option<(ClusterId, u64)>) {
         self.tell(|said| {
             let other = !said.live || *said.sight != *sight;
-            (said.sight, said.live, said.seen) = (sight, true, Some(seen));
+            (said.sight, said.live, said.view, said.seen) = (sight, true, Some(view), seen);
             other
         });
+    }
+
+    /// Keeps nothing of this host that only an earlier mesh knew.
+    pub fn forget(&self, host: &str) {
+        let mut state = self.state();
+        state.forgotten.insert(host.to_owned());
+        state.wanted += 1;
+        drop(state);
+        self.0.changed.notify_waiters();
+    }
+
+    pub(super) fn is_forgotten(&self, host: &str) -> bool {
+        self.state().forgotten.contains(host)
+    }
+
+    /// The engine has the graph that this view makes.
+    pub fn adopted(&self, view: Option<View>) {
+        self.state().adopted = view;
+    }
+
+    /// How far the graph of the engine is, where this is the store's view now: the revision up to which nothing concerns it
+    /// that it does not have. And whether own exports are on their way.
+    pub fn settled(&self, now: &View) -> (u64, bool) {
+        let state = self.state();
+        let publishing = matches!(state.said.publishing, Publishing::Pending(_));
+        let settled = match &state.adopted {
+            Some(adopted) if adopted == now => now.revision().0,
+            Some(adopted) => adopted.revision().0,
+            None if state.wants.asks.is_empty() => now.revision().0,
+            None => 0,
+        };
+        (settled, publishing)
     }
 
     /// The store is away: what is known is remembered.

@@ -114,13 +114,20 @@ impl<P: Proposer, S: Shelf> Keeper<P, S> {
             let (wants, count) = self.board.wants();
             self.client.follow(Interest { collects: wants.asks.clone(), ..Interest::default() });
             let mut view = self.client.view();
+            if wants.asks.is_empty() {
+                // Nothing in the store concerns the graph: not to be woken by each of its changes.
+                self.board.see(Arc::new(Sight::default()), view, None);
+                self.board.wants_other(count).await;
+                continue;
+            }
             loop {
                 let sight = Sight { asked: wants.asks.clone(), view: self.whole(&view) };
-                if !self.board.shows(&sight) {
+                let seen = match self.board.shows(&sight) {
+                    true => self.board.said().0.seen,
                     // Before anybody goes by it.
-                    let number = self.shelf.outdate();
-                    self.board.see(Arc::new(sight), (self.cluster, number));
-                }
+                    false => Some((self.cluster, self.shelf.outdate())),
+                };
+                self.board.see(Arc::new(sight), view.clone(), seen);
                 tokio::select! {
                     biased;
                     () = self.board.wants_other(count) => break,
@@ -135,6 +142,7 @@ impl<P: Proposer, S: Shelf> Keeper<P, S> {
     fn whole(&self, view: &View) -> View {
         let stranger = |key: &Key| {
             let host = key.host().and_then(|host| HostName::parse(host).ok());
+            let host = host.filter(|host| !self.board.is_forgotten(host.as_str()));
             host.is_some_and(|host| self.shared.read(|keyspace| keyspace.manifest(&host)).is_none())
         };
         let inherited: Vec<_> = self.inherited.iter().filter(|(key, _)| stranger(key)).collect();

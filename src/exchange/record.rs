@@ -176,7 +176,7 @@ mod tests {
             it is no export that this program knows
             it is no export that this program knows
             it is of version 2, and this program knows 1
-            this program does not understand it: unknown field `more`, expected one of `v`, `params`, `sensitive` at line 1 column 23
+            this program does not understand it: unknown field `more`, expected one of `v`, `params`, `sensitive` at line 1 column 25
             it has the field 'immutable', which this program does not know
             its field 'content' has a value that this program does not understand
             its field 'content' has a value that this program does not understand

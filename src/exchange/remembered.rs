@@ -52,8 +52,16 @@ struct Asked {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Line {
-    Entry { key: String, value: String },
-    Sum { sum: String },
+    Entry {
+        key: String,
+        value: String,
+        /// Of a mesh before this one.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        inherited: bool,
+    },
+    Sum {
+        sum: String,
+    },
 }
 
 /// Where it is kept. Copies are the same place.
@@ -83,6 +91,8 @@ pub struct Remembered {
     /// When it was known to be so.
     pub at: Option<SystemTime>,
     sight: Sight,
+    /// What of it was taken along from a mesh before that one.
+    inherited: BTreeMap<Key, Value>,
 }
 
 impl Remembered {
@@ -92,12 +102,13 @@ impl Remembered {
         self.sight.clone()
     }
 
-    /// What is taken along into this mesh: nothing, if it is the same one, whose store knows better.
+    /// What is taken along into this mesh: of the same one only what it inherited itself, since its store knows better.
     #[must_use]
     pub fn inherited(&self, cluster: ClusterId) -> BTreeMap<Key, Value> {
-        let same = self.cluster.as_deref() == Some(&cluster.to_string());
-        let entries = self.sight.view.entries().filter(|_| !same);
-        entries.map(|(key, value)| (key.clone(), value.clone())).collect()
+        if self.cluster.as_deref() == Some(&cluster.to_string()) {
+            return self.inherited.clone();
+        }
+        self.sight.view.entries().map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 }
 
@@ -166,7 +177,7 @@ impl Memory {
         if head.v != VERSION {
             return Err(damaged("it was written by another version of this program"));
         }
-        let mut entries = Vec::new();
+        let (mut entries, mut old) = (Vec::new(), BTreeMap::new());
         loop {
             line.clear();
             if lines.read_line(&mut line)? == 0 {
@@ -179,9 +190,13 @@ impl Memory {
                     }
                     break;
                 }
-                Line::Entry { key, value } => {
+                Line::Entry { key, value, inherited } => {
                     let value = STANDARD.decode(value).map_err(|_| damaged("an entry is damaged"))?;
-                    entries.push((Key::parse(&key).map_err(|_| damaged("a key is damaged"))?, Value::from(value)));
+                    let (key, value) = (Key::parse(&key).map_err(|_| damaged("a key is damaged"))?, Value::from(value));
+                    if inherited {
+                        old.insert(key.clone(), value.clone());
+                    }
+                    entries.push((key, value));
                     sum.update(&line);
                 }
             }
@@ -189,19 +204,20 @@ impl Memory {
         let asked = head.asked.into_iter().map(|Asked { kind, name, hosts }| Collect { kind, name, hosts }).collect();
         let view = View::remembered(Revision(head.revision), entries);
         let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(head.at_ms);
-        Ok(Remembered { cluster: Some(head.cluster), at: Some(at), sight: Sight { asked, view } })
+        Ok(Remembered { cluster: Some(head.cluster), at: Some(at), sight: Sight { asked, view }, inherited: old })
     }
 
-    /// Replaces what is kept, whole or not at all, by what is gone by under this number.
+    /// Replaces what is kept, whole or not at all, by what is gone by under this number. `view`: what of it this mesh has;
+    /// the rest is of one before.
     ///
     /// # Errors
     /// What kept it from being written.
-    pub fn keep(&self, cluster: ClusterId, number: u64, sight: &Sight) -> io::Result<()> {
+    pub fn keep(&self, cluster: ClusterId, number: u64, sight: &Sight, view: &View) -> io::Result<()> {
         let mut written = self.1.written.lock().unwrap_or_else(PoisonError::into_inner);
         if number < *written {
             return Ok(());
         }
-        self.write(cluster, sight)?;
+        self.write(cluster, sight, view)?;
         *written = number;
         let mut newest = self.newest();
         if newest.marked && newest.number == number {
@@ -211,7 +227,7 @@ impl Memory {
         Ok(())
     }
 
-    fn write(&self, cluster: ClusterId, sight: &Sight) -> io::Result<()> {
+    fn write(&self, cluster: ClusterId, sight: &Sight, view: &View) -> io::Result<()> {
         let temporary = self.0.with_extension("new");
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
@@ -233,7 +249,9 @@ impl Memory {
         };
         put(serde_json::to_vec(&head)?)?;
         for (key, value) in sight.view.entries() {
-            put(serde_json::to_vec(&Line::Entry { key: key.to_string(), value: STANDARD.encode(value) })?)?;
+            let inherited = view.get(key).is_none();
+            let entry = Line::Entry { key: key.to_string(), value: STANDARD.encode(value), inherited };
+            put(serde_json::to_vec(&entry)?)?;
         }
         let end = serde_json::to_string(&Line::Sum { sum: hex(sum) })?;
         writeln!(out, "{end}")?;
@@ -264,10 +282,12 @@ mod tests {
         let memory = Memory::in_directory(directory.path());
         assert!(memory.load().at.is_none());
         let cluster = ClusterId::draw(|| 1);
-        memory.keep(cluster, 0, &sight()).unwrap();
+        memory.keep(cluster, 0, &sight(), &sight().view).unwrap();
         let loaded = memory.load();
         assert_eq!((loaded.sight(), loaded.sight().view.revision()), (sight(), Revision(7)));
         assert!(loaded.inherited(cluster).is_empty(), "its store knows better");
+        memory.keep(cluster, 0, &sight(), &View::default()).unwrap();
+        assert_eq!(memory.load().inherited(cluster).len(), 2, "of which its store knows nothing");
         assert_eq!(loaded.inherited(ClusterId::draw(|| 2)).len(), 2);
         use std::os::unix::fs::PermissionsExt as _;
         assert_eq!(std::fs::metadata(&memory.0).unwrap().permissions().mode() & 0o777, 0o600);
@@ -283,13 +303,13 @@ mod tests {
             (loaded.view == sight().view, loaded.asked == sight().asked)
         };
         let first = memory.outdate().unwrap();
-        memory.keep(cluster, first, &sight()).unwrap();
+        memory.keep(cluster, first, &sight(), &sight().view).unwrap();
         assert_eq!(known(), (true, true));
         let (second, third) = (memory.outdate().unwrap(), memory.outdate().unwrap());
         assert_eq!(known(), (true, false));
-        memory.keep(cluster, second, &sight()).unwrap();
+        memory.keep(cluster, second, &sight(), &sight().view).unwrap();
         assert_eq!(known(), (true, false), "more is gone by already");
-        memory.keep(cluster, third, &sight()).unwrap();
+        memory.keep(cluster, third, &sight(), &sight().view).unwrap();
         assert_eq!(known(), (true, true));
     }
 
@@ -297,7 +317,7 @@ mod tests {
     fn what_is_damaged_is_nothing_known() {
         let directory = tempfile::tempdir().unwrap();
         let memory = Memory::in_directory(directory.path());
-        memory.keep(ClusterId::draw(|| 1), 0, &sight()).unwrap();
+        memory.keep(ClusterId::draw(|| 1), 0, &sight(), &sight().view).unwrap();
         let whole = std::fs::read(&memory.0).unwrap();
         for end in 0..whole.len() {
             std::fs::write(&memory.0, &whole[..end]).unwrap();

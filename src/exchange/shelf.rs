@@ -4,12 +4,11 @@
 //! finds it like that later does not take what is kept for all there was: what it does not know of is not purged.
 
 use std::future::Future;
-use std::sync::Arc;
 
 use mgmt_consensus::ClusterId;
 use mgmt_consensus::mutant::{self, Mutant};
 
-use super::{Board, Sight};
+use super::{Board, Said};
 
 /// Where it is kept.
 pub trait Shelf: Send + Sync + 'static {
@@ -20,7 +19,7 @@ pub trait Shelf: Send + Sync + 'static {
     fn settle(&self) -> impl Future<Output = ()> + Send;
 
     /// Replaces what is kept. It is all there was, unless it was outdated under a higher number since.
-    fn keep(&self, cluster: ClusterId, number: u64, sight: Arc<Sight>) -> impl Future<Output = ()> + Send;
+    fn keep(&self, cluster: ClusterId, number: u64, said: Said) -> impl Future<Output = ()> + Send;
 }
 
 /// Keeps what is known, for as long as it is polled.
@@ -34,9 +33,9 @@ pub async fn keeping(board: Board, shelf: &impl Shelf) {
         count = now;
         if let Some((cluster, number)) = said.seen.filter(|_| said.seen != kept) {
             if !mutant::is(Mutant::CollectedForgotten) {
-                shelf.keep(cluster, number, said.sight).await;
+                shelf.keep(cluster, number, said).await;
             }
-            kept = said.seen;
+            kept = Some((cluster, number));
         }
     }
 }

@@ -5,6 +5,7 @@
 //! shown.
 
 mod cluster;
+mod exports;
 mod keys;
 mod members;
 mod peers;
@@ -142,6 +143,8 @@ impl Desk {
             Ask::TokenList => Ok(tokens::list(&*self.shared()?)),
             Ask::TokenRevoke { id } => tokens::revoke(&*self.node()?, &id).await,
             Ask::Save { file } => cluster::save(self.node()?, file).await,
+            Ask::Exports => Ok(exports::exports(&self.mesh()?).await),
+            Ask::Forget { host } => exports::forget(&self.mesh()?, &*self.node()?, &host).await,
             Ask::RotateCa => cluster::rotate(&*self.node()?).await,
             Ask::Watch { .. } | Ask::List { .. } | Ask::Lock { .. } | Ask::Pipe => {
                 Err(Failure::new(Exit::Bug, "this is answered in many lines"))

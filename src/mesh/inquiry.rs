@@ -22,7 +22,7 @@ use mgmt_store::Shared;
 
 pub use self::asking::{AskError, Asked, ask, ask_all, ask_some};
 use self::places::Places;
-use super::messages::inquiry::{Answer, HostStatus, Inquiry, Since};
+use super::messages::inquiry::{Answer, Collected, HostStatus, Inquiry, Since};
 use super::messages::join::Kind;
 use super::standing::{Exchanged, Standing, exports_at};
 use crate::events::Events;
@@ -59,6 +59,10 @@ pub trait Respondent: Send + Sync + 'static {
     fn quiet(&self) -> Quiet;
     /// What has happened.
     fn events(&self) -> &Arc<Events>;
+    /// What it collects.
+    fn collected(&self) -> Collected;
+    /// Keeps nothing of a host that only an earlier mesh knew. Whether there was something.
+    fn forget(&self, host: &str) -> bool;
 }
 
 /// A life of a member.
@@ -105,6 +109,12 @@ impl Inquiries {
         if self.respondent.set(respondent).is_err() {
             tracing::error!("mesh: somebody speaks for this host already");
         }
+    }
+
+    /// Keeps nothing here of a host that only an earlier mesh knew. Whether there was something.
+    #[must_use]
+    pub fn forget(&self, host: &str) -> bool {
+        self.respondent().is_ok_and(|respondent| respondent.forget(host))
     }
 
     /// What the exchange says of itself.
@@ -184,6 +194,10 @@ impl Inquiries {
                     Err(no) => no,
                 }
             }
+            Inquiry::Collected {} => match self.respondent() {
+                Ok(respondent) => Answer::Collected(respondent.collected()),
+                Err(no) => no,
+            },
             Inquiry::Farewell {} => {
                 let mut gone = self.gone();
                 if gone.len() < GONE_MAX {

@@ -3,7 +3,7 @@
 //! A host may be quiet because it has not heard yet of what another exports. So it says up to which revision its graph
 //! corresponds to the store, and whoever waits compares that with the last change of any exports.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::OnceLock;
 
 use mgmt_store::{Keyspace, Space};
 use serde::{Deserialize, Serialize};
@@ -36,22 +36,34 @@ pub struct View {
     pub publishing: bool,
 }
 
-/// What the exchange writes and those who are asked read. While nobody has written, there is no exchange: nothing in
-/// the store concerns the graph, and it always corresponds.
-#[derive(Debug, Default)]
-pub struct Exchanged(Mutex<Option<View>>);
+/// Asks the exchange how far it is; `None`: nobody knows just now.
+pub type Probe = Box<dyn Fn() -> Option<View> + Send + Sync>;
+
+/// Where those who are asked ask the exchange. While there is none, nothing in the store concerns the graph, and it
+/// always corresponds.
+#[derive(Default)]
+pub struct Exchanged(OnceLock<Probe>);
+
+impl std::fmt::Debug for Exchanged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Exchanged")
+    }
+}
 
 impl Exchanged {
-    /// Says how far it is. To be called once the engine has the new graph: between the two the host would seem quiet.
-    pub fn set(&self, view: View) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(view);
+    /// From now on this is asked. Only the first is taken: a run has one exchange.
+    pub fn attend(&self, probe: Probe) {
+        if self.0.set(probe).is_err() {
+            tracing::error!("mesh: there is an exchange already");
+        }
     }
 
     /// How far it is, where `now` is the revision of the store.
     #[must_use]
     pub fn get(&self, now: u64) -> View {
-        let view = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        view.unwrap_or(View { settled: now, publishing: false })
+        let Some(probe) = self.0.get() else { return View { settled: now, publishing: false } };
+        // Between two lives, what is known is of an earlier state.
+        probe().unwrap_or(View { settled: 0, publishing: true })
     }
 }
 
@@ -119,7 +131,7 @@ mod tests {
     fn without_an_exchange_all_is_settled() {
         let exchanged = Exchanged::default();
         assert_eq!(exchanged.get(9), View { settled: 9, publishing: false });
-        exchanged.set(View { settled: 4, publishing: true });
+        exchanged.attend(Box::new(|| Some(View { settled: 4, publishing: true })));
         assert_eq!(exchanged.get(9), View { settled: 4, publishing: true });
     }
 

@@ -5,6 +5,7 @@
 //! cargo test --test simulation                                          a few seeds, and that they repeat themselves
 //! cargo test --release --test simulation -- --seed 17 [--mutant NAME]   one seed, with its trace
 //! cargo test --release --test simulation -- campaign --seeds 500 [--from 0]
+//! cargo test --release --test simulation -- campaign --whole --seeds 150     hosts with exports, collects and engines
 //! cargo test --release --test simulation -- mutants [--limit 600]       every deliberate defect must be caught
 //! ```
 

@@ -13,10 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use mgmt::exchange::{Board, Keeper, Publishing, Shelf, Sight, keeping};
+use mgmt::exchange::{Board, Keeper, Publishing, Said, Shelf, Sight, keeping};
+use mgmt_consensus::clerk::{Clerk, Declined};
 use mgmt_consensus::mutant::{self, Mutant};
 use mgmt_consensus::{ClusterId, Member};
-use mgmt_consensus::clerk::{Clerk, Declined};
 use mgmt_store::command::{Command, Origin};
 use mgmt_store::{Client, HostName, Role, Shared, Watches};
 use openraft::AsyncRuntime as _;
@@ -353,10 +353,10 @@ impl Shelf for Estate {
         Hosted::sleep(SETTLE).await;
     }
 
-    async fn keep(&self, _: ClusterId, number: u64, sight: Arc<Sight>) {
+    async fn keep(&self, _: ClusterId, number: u64, said: Said) {
         Hosted::sleep(WRITE).await;
         let kept = &mut self.state().kept;
-        kept.sight = (*sight).clone();
+        kept.sight = (*said.sight).clone();
         kept.outdated &= kept.newest != number;
     }
 }

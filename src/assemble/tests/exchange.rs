@@ -98,9 +98,9 @@ collect:
         ],
         expect![[r#"
             file[local] at 6:5 path /p/local
-            file[one@db] at 8:3 path /p/two
-            file[mine@web1] at 8:3 path /p/mine mode 4755 owner root
-            file[one@web2] at 8:3 path /p/one
+            file[one@db] at 8:3 path /p/two beneath /p
+            file[mine@web1] at 8:3 path /p/mine mode 4755 owner root beneath /p
+            file[one@web2] at 8:3 path /p/one beneath /p
             exports file[mine]
         "#]],
     );
@@ -132,34 +132,34 @@ fn others_carry_a_name_contents_a_state_and_permissions() {
         }
         let expected = if item.contains("allow") {
             expect![[r#"
-            file[plain@h0] at 3:3 path /p/plain/f mode 0640
-            file[owner@h1] at 3:3 path /p/owner/f owner root
-            file[owner@h1] without: group is not allowed
-            file[setuid@h2] at 3:3 path /p/setuid/f mode 4755
-            file[prefix@h3] at 3:3 path /p/prefix/f mode 6711
-            file[symbolic@h4] at 3:3 path /p/symbolic/f
-            file[link@h5] at 3:3 path /p/link/f
-            file[source@h6] at 3:3 path /p/source/f
-            skips file[parts] of h7 at 3:3: it has fragments, which this item does not allow
-            file[force@h8] at 3:3 path /p/force/f
-        "#]]
+                file[plain@h0] at 3:3 path /p/plain/f mode 0640 beneath /p/plain
+                file[owner@h1] at 3:3 path /p/owner/f owner root beneath /p/owner
+                file[owner@h1] without: group is not allowed
+                file[setuid@h2] at 3:3 path /p/setuid/f mode 4755 beneath /p/setuid
+                file[prefix@h3] at 3:3 path /p/prefix/f mode 6711 beneath /p/prefix
+                file[symbolic@h4] at 3:3 path /p/symbolic/f beneath /p/symbolic
+                file[link@h5] at 3:3 path /p/link/f beneath /p/link
+                skips file[source] of h6 at 3:3: it has source, which this item does not allow
+                skips file[parts] of h7 at 3:3: it has fragments, which this item does not allow
+                file[force@h8] at 3:3 path /p/force/f beneath /p/force
+            "#]]
         } else {
             expect![[r#"
-            file[plain@h0] at 3:3 path /p/plain/f mode 0640
-            file[owner@h1] at 3:3 path /p/owner/f
-            file[owner@h1] without: group is not allowed, owner is not allowed
-            file[setuid@h2] at 3:3 path /p/setuid/f mode 0755
-            file[setuid@h2] without: mode 4755 is taken as 0755
-            file[prefix@h3] at 3:3 path /p/prefix/f mode 0711
-            file[prefix@h3] without: mode 0o6711 is taken as 0711
-            file[symbolic@h4] at 3:3 path /p/symbolic/f
-            file[symbolic@h4] without: mode u+s is not allowed
-            skips file[link] of h5 at 3:3: it has source, which this item does not allow
-            skips file[source] of h6 at 3:3: it has source, which this item does not allow
-            skips file[parts] of h7 at 3:3: it has fragments, which this item does not allow
-            file[force@h8] at 3:3 path /p/force/f
-            file[force@h8] without: force is not allowed
-        "#]]
+                file[plain@h0] at 3:3 path /p/plain/f mode 0640 beneath /p/plain
+                file[owner@h1] at 3:3 path /p/owner/f beneath /p/owner
+                file[owner@h1] without: group is not allowed, owner is not allowed
+                file[setuid@h2] at 3:3 path /p/setuid/f mode 0755 beneath /p/setuid
+                file[setuid@h2] without: mode 4755 is taken as 0755
+                file[prefix@h3] at 3:3 path /p/prefix/f mode 0711 beneath /p/prefix
+                file[prefix@h3] without: mode 0o6711 is taken as 0711
+                file[symbolic@h4] at 3:3 path /p/symbolic/f beneath /p/symbolic
+                file[symbolic@h4] without: mode u+s is not allowed
+                skips file[link] of h5 at 3:3: it has symlink, which this item does not allow
+                skips file[source] of h6 at 3:3: it has source, which this item does not allow
+                skips file[parts] of h7 at 3:3: it has fragments, which this item does not allow
+                file[force@h8] at 3:3 path /p/force/f beneath /p/force
+                file[force@h8] without: force is not allowed
+            "#]]
         };
         expected.assert_eq(&shown);
     }
@@ -188,11 +188,11 @@ fn nothing_leaves_the_pattern_by_its_name() {
         skips file[n] of h2 at 3:3: it is a directory, and only files are collected
         skips file[n] of h3 at 3:3: it is a directory, and only files are collected
         skips file[n] of h4 at 3:3: its field 'path' has a value that this program does not understand
-        file[n@h5] at 3:3 path /p/passwd
+        file[n@h5] at 3:3 path /p/passwd beneath /p
         skips file[n] of h6 at 3:3: its path /x/a\u{0}b does not end in the name of a file
         skips file[n] of h7 at 3:3: its path /x/a\nb does not end in the name of a file
-        file[n@h8] at 3:3 path /p/name
-        file[n@h] at 3:3 path /p/LONG
+        file[n@h8] at 3:3 path /p/name beneath /p
+        skips file[n] of h at 3:3: path: a name in it is longer than 255 bytes, or all of it than 4096
     "#]]
     .assert_eq(&shown);
 }
@@ -261,9 +261,9 @@ collect:
         expect![[r#"
             file[same] at 5:5 path /p/one
             file[two@b] at 6:5 path /elsewhere
-            file[one@a#/q] at 9:3 path /q/one
-            file[one@a#/r] at 11:3 path /r/one
-            file[two@b#/r] at 11:3 path /r/two
+            file[one@a#/q] at 9:3 path /q/one beneath /q
+            file[one@a#/r] at 11:3 path /r/one beneath /r
+            file[two@b#/r] at 11:3 path /r/two beneath /r
             skips file[one] of a at 8:3: its path /p/one is that of file[same]
             skips file[one] of b at 9:3: its path /q/one is that of file[one@a#/q]
             skips file[one] of b at 11:3: its path /r/one is that of file[one@a#/r]
@@ -285,7 +285,7 @@ fn what_is_not_understood_is_left_alone() {
             ("f", "file", "good", PLAIN),
         ],
         expect![[r#"
-            file[good@f] at 3:3 path /p/one
+            file[good@f] at 3:3 path /p/one beneath /p
             skips file[one] of a at 3:3: it is of version 2, and this program knows 1
             skips file[one] of b at 3:3: it has the field 'immutable', which this program does not know
             skips file[one] of c at 3:3: it is no export that this program knows
@@ -324,9 +324,9 @@ collect:
         ],
         expect![[r#"
             exec[reload] at 5:5
-            file[one@a] at 11:3 path /p/a
-            file[one@b] at 11:3 path /p/one
-            file[two@b] at 11:3 path /p/two
+            file[one@a] at 11:3 path /p/a beneath /p
+            file[one@b] at 11:3 path /p/one beneath /p
+            file[two@b] at 11:3 path /p/two beneath /p
             file[one@a] -> exec[reload] notify
             file[one@b] -> exec[reload] notify
             exec[reload] -> file[two@b]
@@ -349,7 +349,7 @@ collect:
         &[("b", "file", "one", PLAIN)],
         expect![[r#"
             exec[e] at 5:5
-            file[one@b] at 10:3 path /p/one
+            file[one@b] at 10:3 path /p/one beneath /p
             file[one@b] -> exec[e]
             g:10:3: file[one@b]: does not wait for exec[e], which waits for it already
         "#]],
@@ -401,13 +401,13 @@ collect:
         text,
         &[("a", "file", "one", PLAIN)],
         expect![[r#"
-        file[above] at 5:5 path /p purge true
-        file[inside] at 6:5 path /p/q/r purge true
-        file[beside] at 7:5 path /s purge true
-        file[one@a] at 9:3 path /p/q/one
-        file[above] -> file[inside] automatic
-        file[above] -> file[one@a] automatic
-    "#]],
+            file[above] at 5:5 path /p purge true
+            file[inside] at 6:5 path /p/q/r purge true
+            file[beside] at 7:5 path /s purge true
+            file[one@a] at 9:3 path /p/q/one beneath /p/q
+            file[above] -> file[inside] automatic
+            file[above] -> file[one@a] automatic
+        "#]],
     );
     // What stands there under a name that cannot be taken now is not purged for that.
     let newer = r#"{"v":1,"params":{"path":"/x/newer","immutable":true}}"#;

@@ -81,6 +81,26 @@ pub struct Members {
     pub json: bool,
 }
 
+/// `mgmt exports`
+#[derive(Debug, ArgGroup)]
+#[command(
+    after_help = "What a host has collected stays in force when its exporter is away, and also when that will never come \
+                  back. --forget withdraws what such a host exports, for all collectors; it takes an admin's host. A host \
+                  that lives publishes again at once. What is left of a mesh that was lost is forgotten host by host, \
+                  where it is in force."
+)]
+pub struct Exports {
+    /// Which agent is asked.
+    #[command(flatten)]
+    pub place: Place,
+    /// Withdraw all that this host exports
+    #[arg(long, value_name = "HOST")]
+    pub forget: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `mgmt doctor`
 #[derive(Debug, ArgGroup)]
 #[command(

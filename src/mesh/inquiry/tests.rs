@@ -28,6 +28,14 @@ impl Respondent for Agent {
     fn events(&self) -> &Arc<Events> {
         &self.events
     }
+
+    fn collected(&self) -> super::super::messages::inquiry::Collected {
+        Default::default()
+    }
+
+    fn forget(&self, _: &str) -> bool {
+        false
+    }
 }
 
 fn host() -> (Arc<Inquiries>, Arc<Agent>) {
@@ -56,7 +64,7 @@ async fn the_agent_speaks_for_the_host_and_nobody_without_it() {
     assert!(matches!(asked(&inquiries, 1, Inquiry::Status {}).await, Answer::Status(status) if status.revision == 5));
     // Another one right behind costs nothing.
     assert!(matches!(asked(&inquiries, 2, Inquiry::Status {}).await, Answer::Status(status) if status.changes == 0));
-    inquiries.exchanged().set(View { settled: 3, publishing: true });
+    inquiries.exchanged().attend(Box::new(|| Some(View { settled: 3, publishing: true })));
     let Answer::Standing(standing) = asked(&inquiries, 1, Inquiry::Standing {}).await else { panic!("no standing") };
     let own = Standing { converged: true, quiet_ms: Some(7), settled: 3, publishing: true, ..Standing::default() };
     assert_eq!((standing, Some(standing)), (own, inquiries.standing()));

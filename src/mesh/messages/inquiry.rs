@@ -27,6 +27,8 @@ pub enum Inquiry {
     Standing {},
     /// What has happened on your host? → [`Answer::Events`]
     Events(Since),
+    /// What do you take of others' exports, and what not? → [`Answer::Collected`]
+    Collected {},
     /// My run ends here, in order: do not wait for me. → [`Answer::Noted`]
     Farewell {},
 }
@@ -53,6 +55,8 @@ pub enum Answer {
     Standing(Standing),
     /// What has happened on it.
     Events(Page),
+    /// What it collects.
+    Collected(Collected),
     /// It is known now.
     Noted {},
     /// No.
@@ -102,6 +106,32 @@ pub struct HostStatus {
     pub troubles: Vec<Trouble>,
     /// How many more there are of those.
     pub more_troubles: u64,
+}
+
+/// What a host takes of others' exports, and what not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Collected {
+    /// What it takes, the first of it.
+    pub taken: Vec<Row>,
+    /// What it skips, the first of it.
+    pub skipped: Vec<Row>,
+    /// How many more there are of both.
+    pub more: u64,
+}
+
+/// An export that a host takes or skips.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Row {
+    /// Who exports it.
+    pub host: String,
+    /// The kind of resource.
+    pub kind: String,
+    /// Its name there.
+    pub name: String,
+    /// What was left out of it, or why it is skipped.
+    pub why: String,
 }
 
 /// A resource that is not as wanted.

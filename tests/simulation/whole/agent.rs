@@ -185,6 +185,8 @@ impl Agent {
                 self.estate.ledger.wanted(self.estate.number, edition, exports.items());
                 let asks = assembled.exchanged.asks.clone();
                 self.board.want(Wants { exports: Some(Arc::new(exports)), asks });
+                // An edit that changed nothing of it has been published already.
+                self.estate.publishes(&self.board.said().0.publishing);
             }
             Err(wrong) => self.broke("what a host exports can be published", wrong.join("; ")),
         }
@@ -196,8 +198,13 @@ impl Agent {
         let now = self.now();
         self.estate.ledger.say(
             self.estate.number,
-            format_args!("graph: {} stay, {} replaced, {} enter, {} leave", change.kept(), change.replaced(),
-                change.entered(), change.left()),
+            format_args!(
+                "graph: {} stay, {} replaced, {} enter, {} leave",
+                change.kept(),
+                change.replaced(),
+                change.entered(),
+                change.left()
+            ),
         );
         self.schedule.replace(&graph, &change, &BTreeSet::new(), now);
         self.graph = graph;

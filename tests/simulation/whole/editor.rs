@@ -36,8 +36,7 @@ impl Editor {
     }
 
     fn act(&mut self) {
-        let stay: Vec<usize> =
-            self.stage.all().iter().filter(|host| !host.gone).map(|host| host.number).collect();
+        let stay: Vec<usize> = self.stage.all().iter().filter(|host| !host.gone).map(|host| host.number).collect();
         let Some(whole) = self.stage.site().whole.clone().filter(|_| !stay.is_empty()) else { return };
         let number = self.chance.pick(&stay);
         let estate = whole.estate(number);

@@ -309,6 +309,7 @@ fn what_cannot_be_exported_is_said_until_it_can() {
     let mut stage = Stage::new();
     let source = stage.scratch.path().join("source");
     stage.edit("a", "    content: |\n      i am f3a, exported by a\n", &format!("    source: {}\n", source.display()));
+    stage.edit("a", "- {kind: file, pattern:", "- {kind: file, name: 'f4*', pattern:");
     // A run with an end has not done what it was to do, and says so; its own files are there.
     stage.peers.start(stage.recipe("a").with(&["--converged-timeout=0"]));
     assert_eq!(stage.peers.get("a").ended(), 69, "{}", stage.peers.show());

@@ -337,3 +337,19 @@ fn what_cannot_be_exported_is_said_until_it_can() {
     fs::write(&source, "again").unwrap();
     stage.until_contents(&copy, "again");
 }
+
+#[test]
+fn the_demonstration_plays_and_removes_itself() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut recipe = Recipe::new(scratch.path(), "unused");
+    recipe = recipe.env("TMPDIR", scratch.path().to_str().unwrap());
+    let played = recipe.plain(["demo", "3"]);
+    assert_eq!(played.code, 0, "{played:?}");
+    for line in
+        ["c starts: 24 files in all, 8 in each directory", "all copies follow", "put back", "All of it is removed"]
+    {
+        assert!(played.out.contains(line), "{line} is not in {played:?}");
+    }
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0, "something is left");
+    assert_eq!(recipe.plain(["demo", "0"]).code, 64);
+}

@@ -172,7 +172,13 @@ impl Exchange {
     /// What a host says of this, as a number.
     #[track_caller]
     pub(crate) fn figure(&self, host: usize, of: &str) -> u64 {
-        let status = self.status(host).unwrap_or_else(|| panic!("p{host} does not answer"));
+        let mut status = None;
+        let answers = wait(PATIENCE, || {
+            status = self.status(host);
+            status.is_some()
+        });
+        assert!(answers.is_some(), "p{host} does not answer");
+        let status = status.expect("it has answered");
         status.pointer(of).and_then(Value::as_u64).unwrap_or_else(|| panic!("p{host} has no {of}: {status:#}"))
     }
 

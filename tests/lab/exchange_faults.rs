@@ -272,7 +272,9 @@ fn masters_come_and_go_while_exports_change_and_no_engine_notices() {
                     let members = exchange.field.peers.members();
                     let leads = members.leader.clone();
                     if let Some(other) = members.masters().into_iter().find(|host| Some(*host) != leads.as_deref()) {
-                        expect_done(&admin.verb(["cluster", "transfer", other]));
+                        // 75: whoever is to lead was not heard of yet.
+                        let done = wait(PATIENCE, || admin.verb(["cluster", "transfer", other]).code == 0);
+                        assert!(done.is_some(), "leadership stays with {leads:?}");
                     }
                 }
             }));

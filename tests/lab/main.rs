@@ -39,6 +39,7 @@ mod endurance;
 mod exchange;
 mod exchange_crowd;
 mod exchange_faults;
+mod exchange_harm;
 mod floods;
 mod forming;
 mod founding;

@@ -27,7 +27,7 @@ use exchanging::Exchanging;
 use loading::{Loaded, accept, load};
 use together::Together;
 
-use crate::assemble;
+use crate::assemble::{self, Exchanged};
 use crate::cli::{Exit, Failure};
 use crate::control::Socket;
 use crate::events::Events;
@@ -102,6 +102,8 @@ pub struct Ended {
     pub graph: Graph,
     /// How each of its vertices stood, by number.
     pub snapshot: Snapshot,
+    /// What it had to do with other hosts.
+    pub exchanged: Arc<Exchanged>,
     /// Counts over the run.
     pub tally: Arc<Tally>,
     /// `--max-runtime` passed.

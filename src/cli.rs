@@ -6,6 +6,7 @@ pub mod apply;
 pub mod args;
 pub mod cluster;
 pub mod completions;
+pub mod demo;
 pub mod doctor;
 pub mod events;
 pub mod exit;
@@ -86,6 +87,7 @@ pub fn run_as(versions: Versions, arguments: impl IntoIterator<Item = std::ffi::
         Verb::Kv { verb } => kv::run(&verb, out),
         Verb::Lock(args) => return lock::run(&args).unwrap_or_else(|failure| failure.say().into()),
         Verb::Snapshot { verb } => snapshot::run(&verb, out),
+        Verb::Demo(args) => demo::run(&args, out, clock),
         Verb::Doctor(args) => doctor::run(&args, out),
         Verb::Completions { shell } => completions::run(shell, out),
         Verb::Man { verb, directory } => man::run(verb.as_deref(), directory.as_deref(), out),

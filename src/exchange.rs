@@ -100,6 +100,10 @@ async fn write(mesh: Mesh, board: Board, memory: Memory) {
 async fn keep(mesh: &Mesh, memory: &Memory, said: &Said) {
     let Some(cluster) = mesh.node().map(|node| node.identity.cluster).filter(|_| said.live) else { return };
     let Some(view) = said.view.clone() else { return };
+    // Whoever asks for nothing learns nothing, and what an earlier graph asked for is not forgotten for that.
+    if said.sight.asked.is_empty() {
+        return;
+    }
     let (memory, sight) = (memory.clone(), said.sight.clone());
     // The mesh has one thread, and it is not to wait for a disk.
     let kept = tokio::task::spawn_blocking(move || memory.keep(cluster, &sight, &view)).await;

@@ -28,40 +28,32 @@ pub mod place;
 pub mod porter;
 pub mod recovery;
 pub mod registrar;
+mod remains;
 pub mod rendezvous;
 pub mod renewal;
 pub mod seeds;
+mod settings;
 pub mod standing;
 pub mod start;
 pub mod surroundings;
 
-use std::fs::{remove_dir_all, remove_file};
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mgmt_consensus::ground::Native;
-use mgmt_consensus::identity::Stored;
-use mgmt_consensus::peer::put_aside;
 use mgmt_consensus::quic::Endpoint;
-use mgmt_consensus::{disk, identity};
-use mgmt_engine::Clock;
-use mgmt_store::record::Versions;
-use mgmt_store::{HostName, Shared};
+use mgmt_store::Shared;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::cli::{Exit, Failure};
 use arrival::{Arrived, arrive};
 use errands::Errands;
 use house::House;
 use inquiry::Inquiries;
 use node::{Ended, Node, Setup};
 use place::Place;
-use rendezvous::{Local, Scene};
-use start::{Before, Facts, Flags, Graph, Start};
+pub use settings::Settings;
+use start::Graph;
 
 /// Threads of the mesh: the group and QUIC are not to wait for what a resource does. One, because all of it is steps of
 /// microseconds that wake each other: between two threads each step costs a switch that takes longer than the step.
@@ -78,37 +70,6 @@ const LIMIT: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_secs(10);
 /// Where hosts listen for each other unless told otherwise.
 pub const PORT: u16 = 6468;
-
-/// What a mesh is started with.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// `PREFIX`.
-    pub prefix: PathBuf,
-    /// The usual prefix of this user, if there is one.
-    pub usual: Option<PathBuf>,
-    /// `PREFIX/HOSTNAME`, whose lock is held.
-    pub state: PathBuf,
-    /// This host's name.
-    pub host: HostName,
-    /// What was typed.
-    pub flags: Flags,
-    /// What the graph has to do with the mesh.
-    pub graph: Graph,
-    /// Where to listen, if that was said.
-    pub listen: Option<SocketAddr>,
-    /// Where this host stands: `a/b/c` in parts.
-    pub zone: Vec<Arc<str>>,
-    /// Leave for good at the end.
-    pub leave_on_exit: bool,
-    /// This run has an end: never a master, and its id goes with it.
-    pub transient: bool,
-    /// Nobody else is to be found: a prefix made for this run alone.
-    pub private: bool,
-    /// Time.
-    pub clock: Clock,
-    /// The feature levels that this program understands.
-    pub versions: Versions,
-}
 
 /// How this host stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -373,51 +334,6 @@ impl Mesh {
         }
     }
 
-    /// Puts the log of a life that is over out of the way: whoever has failed, or was removed, comes back as somebody new.
-    /// One that has left after a run with an end leaves none.
-    async fn bury(&self, node: &Node) {
-        let state = &node.setup.state;
-        let keep = !(self.0.settings.transient && node.has_left());
-        let buried = match disk::files::Files::open(state) {
-            Ok(disk) => put_aside::<Native>(&disk, keep).await,
-            Err(error) => Err(error),
-        };
-        match buried {
-            Ok(folder) if keep => tracing::info!("mesh: the log of this host's former part lies in {folder}"),
-            Ok(folder) => {
-                let folders = [&folder, "journal", "snapshots", "index"].map(|name| remove_dir_all(state.join(name)));
-                let reserve = remove_file(state.join("reserve"));
-                for error in folders.into_iter().chain([reserve]).filter_map(Result::err) {
-                    if error.kind() != std::io::ErrorKind::NotFound {
-                        tracing::warn!("mesh: this run leaves something behind: {error}");
-                    }
-                }
-            }
-            Err(error) => tracing::warn!("mesh: the log of this host's former part cannot be put aside: {error}"),
-        }
-    }
-
-    /// A run that was at its end before it had come into a mesh, or had founded one, leaves no papers either.
-    fn was_nobody(&self) {
-        let state = &self.0.settings.state;
-        if state.join(identity::FILE).exists() {
-            return;
-        }
-        if let Err(error) = Place::open(state).and_then(|place| place.clear()) {
-            tracing::warn!("mesh: what this run has prepared cannot be removed: {error}");
-        }
-    }
-
-    /// Forgets who this host was in a mesh that it has left: its name there belongs to nobody any more.
-    fn forget(&self, node: &Node) {
-        let who = node.setup.state.join(identity::FILE);
-        let gone = remove_file(who).and_then(|()| node.setup.place.clear());
-        match gone {
-            Ok(()) => tracing::info!("mesh: this host has left, and has forgotten its papers"),
-            Err(error) => tracing::warn!("mesh: this host has left, and cannot forget its papers: {error}"),
-        }
-    }
-
     /// One life, from coming up to its end.
     async fn live(&self, pause: &mut Duration) -> Attempt {
         let Arrived { node, announced } = match arrive(self).await {
@@ -459,55 +375,5 @@ impl Mesh {
         let founders = flags.founders();
         let (shared, inquiries) = (self.0.shared.clone(), self.0.inquiries.clone());
         Setup { state, place, host, clock, endpoint, founders, zone, transient, shared, versions, inquiries }
-    }
-}
-
-impl Settings {
-    /// Whether there is a reason to take part in a mesh, with a graph that has this to do with one.
-    ///
-    /// # Errors
-    /// What was asked for cannot be.
-    pub fn wanted(&mut self, graph: Graph) -> Result<bool, Failure> {
-        self.graph = graph;
-        let facts = self.facts();
-        let facts = facts.map_err(|e| Failure::new(Exit::CannotCreate, format!("cannot look around: {e}")))?;
-        match start::plan(&facts) {
-            Start::Off { .. } => Ok(false),
-            Start::Refuse(failure) => Err(failure),
-            _ => Ok(true),
-        }
-    }
-
-    /// All there is to know for deciding what to do.
-    ///
-    /// # Errors
-    /// The state directory or the prefix cannot be read.
-    pub fn facts(&self) -> std::io::Result<Facts> {
-        // A recovery or a restore that was interrupted is brought to its end before anybody looks.
-        recovery::finish(&self.state)?;
-        let disk = disk::files::Files::open(&self.state)?;
-        let level = levels::remembered(&Place::open(&self.state)?)?;
-        let beyond = level.filter(|level| !self.versions.understand(*level));
-        let before = match (identity::load(&disk).map_err(std::io::Error::other)?, beyond) {
-            (Stored::Missing, _) => Before::Nobody,
-            (Stored::Sound(_), Some(level)) => Before::Outdated(levels::outdated(level, self.versions)),
-            (Stored::Sound(identity), None) => Before::Member(identity.cluster),
-            (Stored::Damaged(why), _) => Before::Damaged(why.to_string()),
-        };
-        let me = self.host.as_str();
-        let nobody =
-            Scene { me: me.to_owned(), live: Vec::new(), sleepers: Vec::new(), new_cluster: self.flags.new_cluster };
-        let scene = match Local::existing(&self.prefix)? {
-            Some(local) if !self.private => local.scene(me, self.flags.new_cluster)?,
-            _ => nobody,
-        };
-        let usual = self.usual.as_ref().filter(|usual| **usual != self.prefix);
-        let elsewhere = match usual.map(|usual| Local::existing(usual)) {
-            Some(Ok(Some(local))) => local.live()?,
-            // Another prefix than ours is of no concern if it cannot be read.
-            _ => Vec::new(),
-        };
-        let promised = bootstrap::promised(&Place::open(&self.state)?)?;
-        Ok(Facts { flags: self.flags.clone(), graph: self.graph, before, promised, scene, elsewhere })
     }
 }

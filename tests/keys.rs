@@ -15,7 +15,8 @@ fn peer(root: &Path, host: &str, keys: &str) -> Recipe {
     let graph = root.join(format!("{host}.yaml"));
     fs::write(&graph, format!("graph: {host}\nresources:\n  kv:\n{keys}")).unwrap();
     let mut recipe = Recipe::new(&root.join("state"), host);
-    recipe.args = vec![graph.to_str().unwrap().to_owned(), "--zone".to_owned(), "here".to_owned()];
+    // Nothing else says that it is to have a part in a mesh.
+    recipe.args = vec![graph.to_str().unwrap().to_owned()];
     recipe
 }
 
@@ -89,8 +90,7 @@ fn keys_are_written_raised_and_repaired_by_those_who_may() {
 fn without_a_mesh_it_is_said_what_it_takes() {
     let scratch = tempfile::tempdir().unwrap();
     let root = scratch.path().canonicalize().unwrap();
-    let mut alone = peer(&root, "a", "  - {name: a, value: b}\n");
-    alone.args.truncate(1);
+    let alone = peer(&root, "a", "  - {name: a, value: b}\n");
     let mut run = alone.with(&["--no-network", "--converged-timeout", "0"]).start();
     assert_eq!(run.ended(), 1, "{}", run.tail());
     says(&run, "this run has no part in a mesh, and keys are in the mesh");

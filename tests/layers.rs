@@ -16,7 +16,7 @@ const ARROWS: [(&str, &str, &[&str]); 5] = [
 ];
 
 /// Dependencies, as code names them, and the files (or folders beside them) that may.
-const DOORS: [(&str, &[&str]); 21] = [
+const DOORS: [(&str, &[&str]); 22] = [
     ("petgraph", &["engine/src/graph"]),
     ("inotify", &["resources/src/watches"]),
     ("shlex", &["resources/src/exec"]),
@@ -24,7 +24,8 @@ const DOORS: [(&str, &[&str]); 21] = [
     ("saphyr_parser", &["src/document"]),
     ("strsim", &["src/diagnostic"]),
     ("similar", &["src/cli/plan"]),
-    ("sha2", &["src/cli/plan", "src/mesh/backup"]),
+    ("base64", &["src/exchange/record", "src/exchange/remembered"]),
+    ("sha2", &["src/cli/plan", "src/exchange/remembered", "src/mesh/backup"]),
     ("indicatif", &["src/progress"]),
     ("jiff", &["src/events"]),
     ("tracing_subscriber", &["src/logging"]),

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use mgmt_engine::grants::{Grant, Grants};
 use mgmt_engine::report::{Report, Standing, What};
-use mgmt_engine::resource::{Applied, Check, Drift, Fault, Look, Resource, Signal, Urgency, Watch, Work};
+use mgmt_engine::resource::{Applied, Boxed, Check, Drift, Fault, Look, Resource, Signal, Urgency, Watch, Work};
 use mgmt_engine::runner::{Condition, Config, Engine, Ledger, Observer};
 use mgmt_engine::schedule::Options;
 use mgmt_engine::{Clock, Graph, Id, Meta, Vertex};
@@ -59,8 +60,9 @@ enum Act {
     Count(Arc<AtomicUsize>, Arc<Mutex<Option<Signal>>>),
 }
 
+/// What it does, which version of it this is, and a permit for each repair that has begun.
 #[derive(Debug)]
-struct Scripted(Act, u32);
+struct Scripted(Act, u32, Arc<Semaphore>);
 
 impl PartialEq for Scripted {
     fn eq(&self, other: &Self) -> bool {
@@ -92,6 +94,7 @@ impl Resource for Scripted {
     }
 
     async fn apply(&self, _: Wrong, work: &Work) -> Result<Applied, Fault> {
+        self.2.add_permits(1);
         match &self.0 {
             Act::PanicInApply => {
                 tokio::task::yield_now().await;
@@ -118,6 +121,7 @@ struct Bench {
     engine: Engine,
     told: Told,
     graph: Graph,
+    begun: Arc<Semaphore>,
 }
 
 impl Bench {
@@ -131,7 +135,7 @@ impl Bench {
         let config = Config { options, workers: None };
         let runtime = tokio::runtime::Handle::current();
         let engine = Engine::start(config, Clock::start(), runtime, Box::new(told.clone()), Box::new(Nowhere));
-        Self { engine: engine.expect("threads"), told, graph: Graph::new("test") }
+        Self { engine: engine.expect("threads"), told, graph: Graph::new("test"), begun: Arc::new(Semaphore::new(0)) }
     }
 
     fn add(&mut self, name: &str, act: Act) -> usize {
@@ -139,7 +143,7 @@ impl Bench {
     }
 
     fn add_meta(&mut self, name: &str, act: Act, meta: Meta) -> usize {
-        let resource = Arc::new(Scripted(act, 0));
+        let resource = Arc::new(Scripted(act, 0, Arc::clone(&self.begun)));
         self.graph.add(Vertex { id: Id::new("s", name), resource, meta }).expect("a new name")
     }
 
@@ -156,6 +160,12 @@ impl Bench {
             tokio::task::yield_now().await;
         }
         self.engine.flush();
+    }
+
+    /// Waits until so many more repairs have begun: a look that runs shows as running as well.
+    async fn until_begun(&self, repairs: u32) {
+        let begun = tokio::time::timeout(PATIENCE, self.begun.acquire_many(repairs)).await;
+        begun.expect("in time").expect("never closed").forget();
     }
 
     fn standing(&self, name: &str) -> (Standing, String) {
@@ -217,7 +227,11 @@ async fn a_check_that_hangs_holds_up_neither_its_next_version_nor_an_urgent_drai
         tokio::task::yield_now().await;
     }
     bench.graph = Graph::new("test");
-    let next = Vertex { id: Id::new("s", "a"), resource: Arc::new(Scripted(Act::Nothing, 1)), meta: Meta::default() };
+    let next = Vertex {
+        id: Id::new("s", "a"),
+        resource: Arc::new(Scripted(Act::Nothing, 1, Arc::clone(&bench.begun))),
+        meta: Meta::default(),
+    };
     bench.graph.add(next).expect("a new name");
     bench.run();
     bench.until(Condition::Converged).await;
@@ -245,9 +259,7 @@ async fn draining_waits_for_what_runs_and_an_urgent_drain_stops_it() {
     bench.add("endless", Act::UntilStopped);
     bench.run();
     let running = |bench: &Bench| bench.engine.snapshot().stands.iter().filter(|s| s.running_since.is_some()).count();
-    while running(&bench) < 2 {
-        tokio::task::yield_now().await;
-    }
+    bench.until_begun(2).await;
     bench.engine.drain(Urgency::None);
     gate.add_permits(2);
     while running(&bench) > 1 {
@@ -312,4 +324,92 @@ async fn a_deadline_that_a_task_sets_is_kept() {
         gate.add_permits(1);
         bench.until(Condition::Converged).await;
     }
+}
+
+/// Gives what is shared, one at a time, and takes it away when it is told to.
+#[derive(Clone)]
+struct Lender {
+    places: Arc<Semaphore>,
+    away: Arc<tokio::sync::Notify>,
+    given: Arc<AtomicUsize>,
+}
+
+struct Lent {
+    _place: tokio::sync::OwnedSemaphorePermit,
+    away: Arc<tokio::sync::Notify>,
+    fence: u64,
+}
+
+impl Grant for Lent {
+    fn fence(&self) -> u64 {
+        self.fence
+    }
+
+    fn lost(&mut self) -> std::pin::Pin<Box<dyn Future<Output = Fault> + Send + '_>> {
+        Box::pin(async {
+            self.away.notified().await;
+            Fault::new("it was taken away")
+        })
+    }
+}
+
+impl Grants for Lender {
+    fn acquire(&self, _: &Id, _: Vec<mgmt_engine::Semaphore>) -> Boxed<Result<Box<dyn Grant>, Fault>> {
+        let Self { places, away, given } = self.clone();
+        Box::pin(async move {
+            let place = places.acquire_owned().await.expect("never closed");
+            let fence = given.fetch_add(1, Ordering::SeqCst) as u64;
+            Ok(Box::new(Lent { _place: place, away, fence }) as Box<dyn Grant>)
+        })
+    }
+}
+
+fn sharing() -> Meta {
+    let one = std::num::NonZeroU32::MIN;
+    Meta { sema: vec![mgmt_engine::Semaphore { id: "cluster/x".to_owned(), count: one }], ..Meta::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_shared_is_taken_given_back_and_taken_away() {
+    let mut bench = Bench::new();
+    let lender = Lender { places: Arc::new(Semaphore::new(0)), away: Arc::default(), given: Arc::default() };
+    bench.engine.share(Box::new(lender.clone()));
+    let gate = Arc::new(Semaphore::new(0));
+    for name in ["one", "other"] {
+        bench.add_meta(name, Act::Gate(Arc::clone(&gate)), sharing());
+    }
+    bench.run();
+    assert_eq!(bench.standing("one").0, Standing::Waiting);
+    assert_eq!(bench.engine.snapshot().stands[0].awaits.as_deref(), Some("cluster/x:1"));
+    lender.places.add_permits(1);
+    let changes = |bench: &Bench| bench.engine.snapshot().stands.iter().map(|stand| stand.changes).sum::<u64>();
+    for done in 1..=2 {
+        gate.add_permits(1);
+        while changes(&bench) < done {
+            tokio::task::yield_now().await;
+        }
+    }
+    bench.until(Condition::Converged).await;
+    assert_eq!(lender.given.load(Ordering::SeqCst), 2);
+    // What runs is stopped when it may not be alone any more.
+    bench.graph = Graph::new("test");
+    bench.add_meta("endless", Act::UntilStopped, sharing());
+    bench.run();
+    bench.until_begun(3).await;
+    lender.away.notify_one();
+    bench.until(Condition::Converged).await;
+    let fault = "it was taken away; what ran was ended: cancelled".to_owned();
+    assert_eq!(bench.standing("endless"), (Standing::Failed, fault));
+    // Nobody holds anything, nor waits for it.
+    while lender.places.available_permits() < 1 {
+        tokio::task::yield_now().await;
+    }
+    let last = lender.places.clone().acquire_owned().await.expect("never closed");
+    bench.graph = Graph::new("test");
+    bench.add_meta("waits", Act::Nothing, sharing());
+    bench.run();
+    bench.engine.drain(Urgency::None);
+    bench.until(Condition::Drained).await;
+    drop(last);
+    assert_eq!(lender.given.load(Ordering::SeqCst), 3, "who waited at the drain got nothing");
 }

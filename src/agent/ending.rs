@@ -41,7 +41,7 @@ impl Agent {
         let here = *self.engine.condition().borrow() == Condition::Converged;
         let converged = self.reached || (here && !self.together.is_asked());
         self.together.end();
-        let graph = self.engine.graph();
+        let (graph, exchanged) = (self.engine.graph(), self.exchanging.account.exchanged());
         // Taken before draining: what was still to be done is told as such.
         let before = self.engine.snapshot();
         self.engine.drain(if self.late { Urgency::Cancel } else { Urgency::None });
@@ -89,6 +89,7 @@ impl Agent {
         drop(settings.state);
         Ended {
             graph,
+            exchanged,
             snapshot,
             tally,
             late,

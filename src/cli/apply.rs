@@ -8,6 +8,7 @@ use mgmt_engine::Clock;
 use mgmt_engine::report::Standing;
 use serde_json::json;
 
+use super::graph_source::Age;
 use super::{Exit, Failure, args, graph_source, run as batch};
 use crate::agent::{self, Ended, Settings};
 use crate::diagnostic::Escaped;
@@ -21,7 +22,10 @@ use crate::progress::Progress;
 /// It could not start, or its output cannot be written.
 pub fn run(args: args::Apply, progress: Progress, clock: Clock) -> Result<Exit, Failure> {
     // A place of its own: an agent may run beside it.
-    let (source, home, options, state) = graph_source::stage(&args.source, &args.place, &args.common, Some("apply"))?;
+    let (source, home, mut options, state) =
+        graph_source::stage(&args.source, &args.place, &args.common, Some("apply"))?;
+    let (sight, age) = graph_source::sight(&home, &args.place);
+    options.sight = sight;
     let host = graph_source::host(&home, &source, args.common.noop)?;
     batch::become_the_agent()?;
     let happened = Arc::new(Mutex::new(Vec::new()));
@@ -45,7 +49,8 @@ pub fn run(args: args::Apply, progress: Progress, clock: Clock) -> Result<Exit, 
     let ended = agent::run(settings, &host, clock)?;
     batch::draw(&ended, args.common.graphviz.as_deref())?;
     let happened = std::mem::take(&mut *happened.lock().unwrap_or_else(PoisonError::into_inner));
-    summary(&ended, &happened, args.json).map_err(|e| Failure::output(&e))?;
+    let age = Age::told(age, &ended.exchanged);
+    summary(&ended, &happened, args.json, age).map_err(|e| Failure::output(&e))?;
     Ok(batch::exit(&ended, true, args.common.detailed_exitcode))
 }
 
@@ -70,7 +75,12 @@ fn print(progress: Progress) -> Listener {
     })
 }
 
-fn summary(ended: &Ended, happened: &[Happened], json: bool) -> std::io::Result<()> {
+fn summary(
+    ended: &Ended,
+    happened: &[Happened],
+    json: bool,
+    age: Option<(String, serde_json::Value)>,
+) -> std::io::Result<()> {
     let count = |wanted: &[Standing]| ended.snapshot.stands.iter().filter(|s| wanted.contains(&s.standing)).count();
     let (failed, held) = (count(&[Standing::Failed]), count(&[Standing::Held]));
     let contested = count(&[Standing::Contested]);
@@ -80,7 +90,7 @@ fn summary(ended: &Ended, happened: &[Happened], json: bool) -> std::io::Result<
     let millis = ended.took.as_secs_f64() * 1e3;
     let mut out = std::io::stdout().lock();
     if json {
-        let value = json!({
+        let mut value = json!({
             "format_version": 1,
             "graph": ended.graph.name(),
             "converged": ended.converged && failed == 0,
@@ -91,7 +101,13 @@ fn summary(ended: &Ended, happened: &[Happened], json: bool) -> std::io::Result<
                 "resource": s.id.to_string(), "standing": s.standing.word(), "fault": s.fault,
             })).collect::<Vec<_>>(),
         });
+        if let Some((_, age)) = age {
+            value["collected_as_of"] = age;
+        }
         return writeln!(out, "{value:#}");
+    }
+    if let Some((text, _)) = age {
+        writeln!(out, "({text})")?;
     }
     let word = match (ended.converged, ended.late) {
         (_, true) => "gave up after",

@@ -73,6 +73,8 @@ pub enum Verb {
     Graph(Draw),
     /// Write a first graph to play with
     Init(Init),
+    /// Play the exchange of files with some peers on this machine, and remove everything afterwards
+    Demo(Demo),
     /// Explain a kind of resource, its parameters, and meta parameters
     Explain(Explain),
     /// Say what is known of this host
@@ -308,6 +310,17 @@ pub struct Plan {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// `mgmt demo`
+#[derive(Debug, ArgGroup)]
+pub struct Demo {
+    /// How many peers, 1 to 9
+    #[arg(value_name = "HOSTS", default_value_t = 3)]
+    pub hosts: usize,
+    /// Let it go on until ^C, to be looked at
+    #[arg(long)]
+    pub keep: bool,
 }
 
 /// `mgmt validate`

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use mgmt_engine::Clock;
 use mgmt_resources::accounts::Accounts;
-use mgmt_resources::memory::Memory;
 use mgmt_resources::syncs::Syncs;
 use mgmt_resources::watches::Watches;
 use mgmt_resources::{Host, Lent};
@@ -12,7 +13,11 @@ use mgmt_resources::{Host, Lent};
 use super::args;
 use super::{Exit, Failure};
 use crate::agent::Source;
-use crate::assemble::Options;
+use crate::assemble::{Exchanged, Options};
+use crate::control::Question;
+use crate::events::rfc3339;
+use crate::exchange::Sight;
+use crate::exchange::remembered::Memory;
 use crate::mesh::link::Link;
 use crate::state::{Home, State};
 
@@ -71,6 +76,56 @@ pub fn stage(
     Ok((which, home, options, state))
 }
 
+/// What a run without a part of its own in the mesh knows of other hosts' exports: what the agent of this host keeps. And
+/// how old that is, for people; nothing, if there is nothing.
+pub fn sight(home: &Home, place: &args::Place) -> (Arc<Sight>, Option<Age>) {
+    let remembered = Memory::in_directory(&home.directory()).load();
+    let Some(at) = remembered.at else { return (Arc::default(), None) };
+    // The agent writes it down a moment after each change: while it follows the store, nothing is newer.
+    let place = args::Place { hostname: Some(home.hostname.clone()), prefix: place.prefix.clone() };
+    let mut live = false;
+    let asked = crate::control::find(&place).and_then(|agent| {
+        agent.ask(&Question::Status { all: false, local: true }, |status: serde_json::Value| {
+            live = status["exchange"]["live"] == true;
+            Ok(false)
+        })
+    });
+    if let Err(failure) = asked {
+        tracing::debug!("{}", failure.message);
+    }
+    (Arc::new(remembered.sight()), Some(Age { at, live }))
+}
+
+/// How old the view of other hosts' exports is.
+#[derive(Debug, Clone, Copy)]
+pub struct Age {
+    /// When it was written down.
+    pub at: SystemTime,
+    /// An agent keeps it up to date.
+    pub live: bool,
+}
+
+impl Age {
+    /// What people and programs are told of it, where the graph collects something.
+    pub fn told(age: Option<Self>, exchanged: &Exchanged) -> Option<(String, serde_json::Value)> {
+        if exchanged.asks.is_empty() {
+            return None;
+        }
+        let Some(Self { at, live }) = age else {
+            let text = "nothing is known here of what other hosts export: run this graph as an agent once".to_owned();
+            return Some((text, serde_json::json!({"at": null, "live": false})));
+        };
+        let ago = Clock::wall().duration_since(at).unwrap_or_default();
+        let text = match live {
+            true => "what other hosts export is as the running agent knows it".to_owned(),
+            false => {
+                format!("what other hosts export is remembered from {} s ago, and may be another by now", ago.as_secs())
+            }
+        };
+        Some((text, serde_json::json!({"at": rfc3339(at), "live": live})))
+    }
+}
+
 /// This machine, for a run whose state is at `home`. With `noop`, nothing of it may be changed.
 ///
 /// # Errors
@@ -90,7 +145,7 @@ pub fn host(home: &Home, source: &Source, noop: bool) -> Result<Arc<Host>, Failu
         watches,
         accounts: Accounts::new(),
         syncs: Syncs::new(),
-        memory: Memory::at(home.directory().join("memory")),
+        memory: mgmt_resources::memory::Memory::at(home.directory().join("memory")),
         noop,
         protected,
         lent: Lent::default().with(Link::new()),

@@ -7,6 +7,7 @@ use mgmt_engine::resource::Change;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
+use super::graph_source::Age;
 use super::{Exit, Failure, args, graph_source, validate};
 use crate::agent::{self, Source};
 use crate::assemble;
@@ -28,12 +29,15 @@ pub fn run(args: &args::Plan) -> Result<Exit, Failure> {
     let mut options = graph_source::options(&source, &home.hostname)?;
     options.strict = args.source.strict;
     options.no_autoedge = args.no_autoedges;
+    let (sight, age) = graph_source::sight(&home, &args.place);
+    options.sight = sight;
     let host = graph_source::host(&home, &source, true)?;
     let assembled = match &source {
         Source::File(path) => assemble::load(path, &options, KINDS, &host),
         Source::Empty => return Err(Failure::new(Exit::Usage, "there is nothing to plan in an empty graph")),
     };
     validate::say(&assembled.problems);
+    let age = Age::told(age, &assembled.exchanged);
     let Some(graph) = assembled.graph else { return Ok(Exit::Graph) };
     super::run::become_the_agent()?;
     let runtime = agent::runtime()?;
@@ -43,15 +47,24 @@ pub fn run(args: &args::Plan) -> Result<Exit, Failure> {
         answers
     });
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let printed =
-        if args.json { print_json(&mut out, &graph, &answers) } else { print(&mut out, &graph, &answers, args) };
+    let printed = if args.json {
+        print_json(&mut out, &graph, &answers, age)
+    } else {
+        print(&mut out, &graph, &answers, args, age)
+    };
     printed.and_then(|()| out.flush()).map_err(|e| Failure::output(&e))?;
     let pending = answers.iter().any(|a| matches!(a, Answer::WouldChange { .. } | Answer::Unknown { .. }));
     let failing = answers.iter().any(|a| matches!(a, Answer::WouldFail { .. }));
     Ok(if args.detailed_exitcode { Exit::of(failing, pending, true) } else { Exit::Done })
 }
 
-fn print(out: &mut impl Write, graph: &Graph, answers: &[Answer], args: &args::Plan) -> std::io::Result<()> {
+/// How old what is known of other hosts is, in words and as JSON.
+type Told = Option<(String, serde_json::Value)>;
+
+fn print(out: &mut impl Write, graph: &Graph, answers: &[Answer], args: &args::Plan, age: Told) -> std::io::Result<()> {
+    if let Some((text, _)) = age {
+        writeln!(out, "({text})")?;
+    }
     let most = if args.full_diff { usize::MAX } else { DIFF_LINES_MAX };
     for number in graph.order() {
         let id = graph.vertices()[number].id.to_string();
@@ -80,7 +93,7 @@ fn counts(answers: &[Answer]) -> Vec<(&'static str, usize)> {
     words.into_iter().map(|word| (word, count(word))).filter(|(word, count)| *count > 0 || *word == "ok").collect()
 }
 
-fn print_json(out: &mut impl Write, graph: &Graph, answers: &[Answer]) -> std::io::Result<()> {
+fn print_json(out: &mut impl Write, graph: &Graph, answers: &[Answer], age: Told) -> std::io::Result<()> {
     let resources: Vec<_> = graph
         .order()
         .into_iter()
@@ -104,7 +117,10 @@ fn print_json(out: &mut impl Write, graph: &Graph, answers: &[Answer]) -> std::i
         .collect();
     let counts: serde_json::Map<_, _> =
         counts(answers).into_iter().map(|(word, count)| (word.replace(' ', "_"), json!(count))).collect();
-    let value = json!({ "format_version": 1, "graph": graph.name(), "counts": counts, "resources": resources });
+    let mut value = json!({ "format_version": 1, "graph": graph.name(), "counts": counts, "resources": resources });
+    if let Some((_, age)) = age {
+        value["collected_as_of"] = age;
+    }
     writeln!(out, "{value:#}")
 }
 

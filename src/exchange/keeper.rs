@@ -110,6 +110,12 @@ impl<P: Proposer> Keeper<P> {
             let (wants, count) = self.board.wants();
             self.client.follow(Interest { collects: wants.asks.clone(), ..Interest::default() });
             let mut view = self.client.view();
+            if wants.asks.is_empty() {
+                // Nothing in the store concerns the graph: not to be woken by each of its changes.
+                self.board.see(Arc::new(Sight::default()), view);
+                self.board.wants_other(count).await;
+                continue;
+            }
             loop {
                 let sight = Sight { asked: wants.asks.clone(), view: self.whole(&view) };
                 self.board.see(Arc::new(sight), view.clone());

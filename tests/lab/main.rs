@@ -45,6 +45,7 @@ mod forming;
 mod founding;
 mod growth;
 mod hostile;
+mod keys;
 mod kills;
 mod leaving;
 mod linear;

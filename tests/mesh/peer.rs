@@ -1,6 +1,7 @@
 //! A peer: one process of the program, which does not outlive its test, and what it says of the mesh.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
@@ -149,9 +150,14 @@ impl Recipe {
 
     /// Asks this peer something, and waits for the answer.
     pub(crate) fn verb<S: AsRef<std::ffi::OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Ended {
+        let place = [OsString::from("--hostname"), (&self.host).into(), "--prefix".into(), self.prefix.clone().into()];
+        self.plain(words.into_iter().map(|word| word.as_ref().to_owned()).chain(place))
+    }
+
+    /// Runs a verb that is about no peer, where this one would run.
+    pub(crate) fn plain<S: AsRef<std::ffi::OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Ended {
         let mut command = self.command(&["timeout"]);
         command.arg(VERB_SECONDS).arg(MGMT).args(words);
-        command.args(["--hostname", &self.host]).arg("--prefix").arg(&self.prefix);
         let output = command.output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let code = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or_default());

@@ -196,6 +196,37 @@ async fn a_semaphore_has_so_many_places() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn several_locks_are_taken_with_one_lease_or_none_of_them() {
+    let fake = Fake::new(5, Faults::NONE);
+    let (one, two) = (fake.client("web1", MINUTE), fake.client("web2", MINUTE));
+    let both = [("a", 1), ("b", 2)];
+    let never = std::future::pending;
+    let mut held = one.lock_all(&both, 5, MINUTE, never()).await.unwrap();
+    let free = async |name: &str, count| match two.lock(name, count, 5, Duration::ZERO).await {
+        Ok(held) => held.release().await.map(|()| true).unwrap(),
+        Err(error) => error != LockError::Held,
+    };
+    assert!(!free("a", 1).await && free("b", 2).await);
+    // Whoever waits for one of them, and gives up, leaves neither what it has nor what it waits for.
+    let given_up = tokio::time::sleep(Duration::from_secs(30));
+    let waited = two.lock_all(&[("0", 1), ("a", 1)], 5, MINUTE, given_up);
+    let look = async {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let other = one.lock("0", 1, 5, Duration::ZERO).await;
+        assert_eq!(other.unwrap_err(), LockError::Held, "its lease lives while it waits");
+    };
+    let (waited, ()) = Box::pin(held.during(async { tokio::join!(waited, look) })).await.unwrap();
+    assert_eq!(waited.unwrap_err(), LockError::GivenUp);
+    assert!(free("0", 1).await);
+    let fence = held.fence();
+    held.release().await.unwrap();
+    assert!(free("a", 1).await && free("b", 2).await);
+    assert!(two.lock_all(&both, 5, MINUTE, never()).await.unwrap().fence() > fence);
+    let gone = two.lock_all(&both, 5, MINUTE, std::future::ready(())).await;
+    assert_eq!(gone.unwrap_err(), LockError::GivenUp);
+}
+
+#[tokio::test(start_paused = true)]
 async fn reads_that_must_be_the_latest_are() {
     let fake = Fake::new(11, Faults::SOME);
     let (one, two) = (fake.client("web1", 10 * MINUTE), fake.client("web1", 10 * MINUTE));

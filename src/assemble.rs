@@ -237,7 +237,7 @@ fn name<'d>(value: Node<'d>, problems: &mut Problems) -> &'d str {
 }
 
 #[cfg(test)]
-pub(crate) use {meta::KNOWN as META_KEYS, resources::COMMON_KEYS};
+pub(crate) use {collect::KEYS as COLLECT_KEYS, meta::KNOWN as META_KEYS, resources::COMMON_KEYS};
 
 #[cfg(test)]
 mod tests;

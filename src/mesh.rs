@@ -112,7 +112,19 @@ struct Inner {
     let_in: AtomicBool,
     /// What is to be given back before it ends.
     errands: Arc<Errands>,
-    keeper: Mutex<Option<(JoinHandle<()>, tokio::runtime::Runtime)>>,
+    keeper: Mutex<Option<(JoinHandle<()>, Threads)>>,
+}
+
+/// Threads of a mesh. Whoever waits for its end may be told to wait no more, on a thread that must not wait for these:
+/// dropped, they end by themselves.
+struct Threads(Option<tokio::runtime::Runtime>);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// How one attempt ended.
@@ -154,7 +166,7 @@ impl Mesh {
             keeper: Mutex::new(None),
         }));
         let keeper = runtime.spawn(mesh.clone().keep());
-        *mesh.0.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some((keeper, runtime));
+        *mesh.0.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some((keeper, Threads(Some(runtime))));
         Ok(mesh)
     }
 
@@ -233,18 +245,17 @@ impl Mesh {
         &self.0.errands
     }
 
-    /// Ends it: leadership is handed over, others are told, the log is closed.
+    /// Ends it: leadership is handed over, others are told, the log is closed. Cancel safe: it is left as it is then.
     pub async fn stop(&self) {
         self.0.errands.settled().await;
         self.0.stop.send_replace(true);
         let keeper = self.0.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some((keeper, runtime)) = keeper else { return };
+        let Some((keeper, _threads)) = keeper else { return };
         match tokio::time::timeout(FAREWELL, keeper).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "mesh: its task has not ended well"),
             Err(_) => tracing::warn!("mesh: it has not ended within {} s, and is left", FAREWELL.as_secs()),
         }
-        runtime.shutdown_background();
     }
 
     /// The registry has its name from now on.
@@ -375,5 +386,17 @@ impl Mesh {
         let founders = flags.founders();
         let (shared, inquiries) = (self.0.shared.clone(), self.0.inquiries.clone());
         Setup { state, place, host, clock, endpoint, founders, zone, transient, shared, versions, inquiries }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_waits_no_more_does_not_wait_for_threads() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("threads");
+        // Would panic here, where nobody may block.
+        drop(Threads(Some(runtime)));
     }
 }

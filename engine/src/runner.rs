@@ -290,7 +290,8 @@ impl Engine {
         for worker in self.workers.drain(..) {
             worker.join().expect("a worker catches the panics of what it runs");
         }
-        self.shared.tell();
+        // A task may be about to tell the last of it: whoever takes stock after this is to have heard it.
+        self.flush();
     }
 }
 

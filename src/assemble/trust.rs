@@ -60,7 +60,11 @@ fn file(item: &Item, params: &Params) -> Result<(Params, Vec<String>), String> {
             }
             // As if it had not been said.
             Value::Bool(false) => {}
-            _ if ESSENTIAL.contains(&field) => return Err(format!("it has {field}, which this item does not allow")),
+            _ if ESSENTIAL.contains(&field) => {
+                // What is to be allowed is the link; its text comes with it.
+                let field = if is_link && field == "source" { "symlink" } else { field };
+                return Err(format!("it has {field}, which this item does not allow"));
+            }
             _ => left.push(format!("{field} is not allowed")),
         }
     }

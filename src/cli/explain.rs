@@ -2,6 +2,7 @@
 //!
 //! Knows tables only; a kind that is added to the table of kinds is explained without a change here.
 
+mod collect;
 mod format;
 mod kind;
 mod topics;
@@ -21,12 +22,13 @@ use crate::diagnostic::{Printable, nearest};
 const FORMAT_VERSION: u32 = 1;
 
 /// Topics that are no kinds, and a line about each.
-const TOPICS: [(&str, &str); 2] = [
+const TOPICS: [(&str, &str); 3] = [
     ("meta", "meta parameters: how any resource is treated"),
     ("graph", "the graph file: its keys, edges, and what every resource may have"),
+    ("collect", "resources of other hosts: how to export and to collect them"),
 ];
 
-/// Explains a kind, `meta`, `graph`, or lists them.
+/// Explains a kind or another topic, or lists them.
 ///
 /// # Errors
 /// There is no such topic, or output cannot be written.
@@ -49,6 +51,8 @@ fn explain(
         (Some("meta"), true) => print::json(&topics::meta_record(), out),
         (Some("graph"), false) => print::text(&format::text(width), out),
         (Some("graph"), true) => print::json(&format::record(), out),
+        (Some("collect"), false) => print::text(&collect::text(width), out),
+        (Some("collect"), true) => print::json(&collect::record(), out),
         (Some(topic), json) => match kinds.iter().find(|info| info.name == topic) {
             None => Err(unknown(topic, kinds)),
             Some(info) if json => print::json(&OneKind::of(info), out),

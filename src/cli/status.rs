@@ -54,7 +54,7 @@ fn print(out: &mut impl Write, status: &Value) -> std::io::Result<()> {
         status["failures"],
         text(&status["started"])
     )?;
-    if let Some(line) = mesh(&status["mesh"]) {
+    for line in [mesh(&status["mesh"]), exchange(&status["exchange"])].into_iter().flatten() {
         writeln!(out, "{line}")?;
     }
     for resource in status["resources"].as_array().into_iter().flatten() {
@@ -126,6 +126,33 @@ fn peers(peers: &Value) -> String {
     format!("\n{}{wrong}", print::table(&rows))
 }
 
+/// How the exchange stands, in a line; nothing where the graph has nothing to do with it.
+fn exchange(exchange: &Value) -> Option<String> {
+    let count = |word: &str| exchange[word].as_u64().unwrap_or_default();
+    let mut said = Vec::new();
+    let why = exchange["why"].as_str().map(|why| format!(" ({})", Escaped(why))).unwrap_or_default();
+    match exchange["publishing"].as_str()? {
+        "nothing" => {}
+        "published" => said.push(format!("{} exports published", count("exports"))),
+        "refused" => said.push(format!("{} exports REFUSED{why}", count("exports"))),
+        _ => said.push(format!("{} exports on their way{why}", count("exports"))),
+    }
+    let (taken, skipped) = (count("collected"), count("skipped"));
+    if taken + skipped > 0 {
+        let hosts = exchange["hosts"].as_object().map_or(0, serde_json::Map::len);
+        let source = if exchange["live"] == true { "" } else { ", as remembered" };
+        said.push(format!("{taken} resources collected from {hosts} hosts, {skipped} skipped{source}"));
+    }
+    let waiting: Vec<_> =
+        exchange["purges_waiting"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if !waiting.is_empty() {
+        let waiting = waiting.join(", ");
+        said.push(format!("purges nothing until it is known what others export: {}", Printable(&waiting)));
+    }
+    let is_empty = said.iter().all(|said| said.starts_with("0 exports published"));
+    (!is_empty).then(|| format!("exchange: {}", said.join("; ")))
+}
+
 /// How the mesh stands, in a line; nothing where there is none.
 fn mesh(mesh: &Value) -> Option<String> {
     let text = |value: &Value| Printable(value.as_str().unwrap_or("-")).to_string();
@@ -178,6 +205,31 @@ mod tests {
         assert!(line.starts_with("mesh: master, knows no leader, NO QUORUM for 61.0 s, writes wait"), "{line}");
         assert_eq!(mesh(&json!({"stage": "coming", "why": "waits"})).unwrap(), "mesh: on its way in: waits");
         assert_eq!(mesh(&Value::Null), None);
+    }
+
+    #[test]
+    fn the_exchange_is_a_line() {
+        let mut status = json!({"exports": 2, "publishing": "published", "why": null, "published": 5, "collected": 6,
+            "hosts": {"a": 2, "b": 4}, "skipped": 1, "live": true, "purges_waiting": []});
+        let mut line = |changes: Value| {
+            status.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+            exchange(&status).unwrap_or_default()
+        };
+        let lines = [
+            line(json!({})),
+            line(json!({"publishing": "pending", "why": "no leader", "live": false})),
+            line(json!({"publishing": "refused", "collected": 0, "skipped": 0, "purges_waiting": ["file[d]"]})),
+            line(json!({"publishing": "nothing", "purges_waiting": []})),
+            line(json!({"publishing": "published", "exports": 0})),
+        ];
+        expect_test::expect![[r#"
+            exchange: 2 exports published; 6 resources collected from 2 hosts, 1 skipped
+            exchange: 2 exports on their way (no leader); 6 resources collected from 2 hosts, 1 skipped, as remembered
+            exchange: 2 exports REFUSED (no leader); purges nothing until it is known what others export: file[d]
+
+        "#]]
+        .assert_eq(&(lines.join("\n")));
+        assert_eq!(exchange(&Value::Null), None);
     }
 
     #[test]

@@ -159,7 +159,7 @@ pub enum VisitError {
     #[error("{0} refuses: {1}")]
     Refused(SocketAddr, String),
     /// He listened, and did not answer in time.
-    #[error("no answer from {0} within {1:?}")]
+    #[error("no answer from {0} within {seconds:.1} s", seconds = .1.as_secs_f64())]
     Timeout(SocketAddr, Duration),
     /// More than [`VISIT_BYTES_MAX`]; nothing was sent.
     #[error("a message of {0} bytes is too large")]

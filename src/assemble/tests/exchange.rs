@@ -154,7 +154,7 @@ fn others_carry_a_name_contents_a_state_and_permissions() {
                 file[prefix@h3] without: mode 0o6711 is taken as 0711
                 file[symbolic@h4] at 3:3 path /p/symbolic/f beneath /p/symbolic
                 file[symbolic@h4] without: mode u+s is not allowed
-                skips file[link] of h5 at 3:3: it has source, which this item does not allow
+                skips file[link] of h5 at 3:3: it has symlink, which this item does not allow
                 skips file[source] of h6 at 3:3: it has source, which this item does not allow
                 skips file[parts] of h7 at 3:3: it has fragments, which this item does not allow
                 file[force@h8] at 3:3 path /p/force/f beneath /p/force

@@ -12,7 +12,7 @@ pub(super) const TOP: [Word; 9] = [
     word("resources", "", "A map from kind to a list of resources."),
     word("types", "", "The same, in files of the first dialect."),
     word("edges", "", "A list of edges: name, from, to, notify."),
-    word("collect", "", "Resources to take from other hosts. Not built yet."),
+    word("collect", "", "Resources to take from other hosts: mgmt explain collect."),
     word("hosts", "", "A list of host names, with * and ?: the file is for these hosts only."),
     word("remote", "", "Of old files; reported, without effect."),
     word("hostname", "", "Of old files; reported, without effect."),
@@ -73,7 +73,8 @@ const RULES: [&str; 5] = [
      --no-strict is given.",
     "Unknown ends of edges, cycles, unequal resources of one name, and two resources for one path are errors. All \
      problems of a file are reported together.",
-    "A resource whose name starts with @@ is exported to other hosts. Exporting and collecting are not built yet.",
+    "A resource whose name starts with @@ is not made here, but exported: wherever somebody collects it, this host \
+     included (mgmt explain collect).",
 ];
 
 /// The graph file, for people.

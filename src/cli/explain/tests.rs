@@ -26,16 +26,18 @@ fn the_list_names_kinds_and_topics() {
         None,
         false,
         expect![[r#"
-        Kinds of resource:
-          noop   does nothing; an anchor for edges
+            Kinds of resource:
+              noop     does nothing; an anchor for edges
 
-        Other topics:
-          meta   meta parameters: how any resource is treated
-          graph  the graph file: its keys, edges, and what every
-                 resource may have
+            Other topics:
+              meta     meta parameters: how any resource is treated
+              graph    the graph file: its keys, edges, and what every
+                       resource may have
+              collect  resources of other hosts: how to export and to
+                       collect them
 
-        More about one:  mgmt explain noop
-    "#]],
+            More about one:  mgmt explain noop
+        "#]],
     );
 }
 
@@ -98,7 +100,7 @@ fn programs_read_a_kind() {
 #[test]
 fn nothing_is_wider_than_asked_for() {
     let kinds = KINDS.iter().map(|info| info.name);
-    for topic in kinds.chain(["meta", "graph"]) {
+    for topic in kinds.chain(TOPICS.map(|(name, _)| name)) {
         for width in [80, 100] {
             let args = args::Explain { topic: Some(topic.to_owned()), json: false };
             let mut out = Vec::new();
@@ -131,5 +133,6 @@ fn the_tables_name_exactly_what_is_read() {
     }
     assert_eq!(names(&topics::META), assemble::META_KEYS.into_iter().collect());
     assert_eq!(names(&format::TOP), assemble::TOP_KEYS.into_iter().collect());
+    assert_eq!(names(&collect::ITEM), assemble::COLLECT_KEYS.into_iter().collect());
     assert_eq!(names(&format::RESOURCE), assemble::COMMON_KEYS.into_iter().collect());
 }

@@ -104,9 +104,9 @@ async fn keep(mesh: &Mesh, memory: &Memory, said: &Said) {
     if said.sight.asked.is_empty() {
         return;
     }
-    let (memory, sight) = (memory.clone(), said.sight.clone());
+    let (memory, sight, turn) = (memory.clone(), said.sight.clone(), memory.turn());
     // The mesh has one thread, and it is not to wait for a disk.
-    let kept = tokio::task::spawn_blocking(move || memory.keep(cluster, &sight, &view)).await;
+    let kept = tokio::task::spawn_blocking(move || memory.keep(turn, cluster, &sight, &view)).await;
     let error = match kept {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error.to_string(),

@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Write as _};
+use std::io::{self, BufRead, BufReader, BufWriter, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use base64::Engine as _;
@@ -60,9 +62,18 @@ enum Line {
     },
 }
 
-/// Where it is kept.
+/// Where it is kept. Copies are the same place.
 #[derive(Debug, Clone)]
-pub struct Memory(PathBuf);
+pub struct Memory {
+    path: PathBuf,
+    turns: Arc<AtomicU64>,
+    /// The last turn that was kept. Held while it is written: one file is not written by two at once.
+    kept: Arc<Mutex<u64>>,
+}
+
+/// When something became known, for whoever keeps it: what is older than what is kept is not kept any more.
+#[derive(Debug, Clone, Copy)]
+pub struct Turn(u64);
 
 /// What was kept.
 #[derive(Debug, Clone, Default)]
@@ -77,48 +88,12 @@ pub struct Remembered {
 }
 
 impl Remembered {
-    /// What was known then.
-    #[must_use]
-    pub fn sight(&self) -> Sight {
-        self.sight.clone()
-    }
-
-    /// What is taken along into this mesh: of the same one only what it inherited itself, since its store knows better.
-    #[must_use]
-    pub fn inherited(&self, cluster: ClusterId) -> BTreeMap<Key, Value> {
-        if self.cluster.as_deref() == Some(&cluster.to_string()) {
-            return self.inherited.clone();
-        }
-        self.sight.view.entries().map(|(key, value)| (key.clone(), value.clone())).collect()
-    }
-}
-
-impl Memory {
-    /// In the state directory of an agent.
-    #[must_use]
-    pub fn in_directory(directory: &Path) -> Self {
-        Self(directory.join(NAME))
-    }
-
-    /// What was kept. What cannot be read is said, and counts as nothing.
-    #[must_use]
-    pub fn load(&self) -> Remembered {
-        match self.read() {
-            Ok(remembered) => remembered,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Remembered::default(),
-            Err(error) => {
-                tracing::warn!(
-                    "cannot read what was collected from {}: {error}; nothing is known until the mesh is here",
-                    self.0.display()
-                );
-                Remembered::default()
-            }
-        }
-    }
-
-    fn read(&self) -> io::Result<Remembered> {
+    /// Reads what was kept.
+    ///
+    /// # Errors
+    /// It cannot be read, or it is damaged.
+    pub fn parse(mut lines: impl BufRead) -> io::Result<Self> {
         let damaged = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-        let mut lines = BufReader::new(File::open(&self.0)?.take(BYTES_MAX));
         let (mut sum, mut line) = (Sha256::new(), String::new());
         lines.read_line(&mut line)?;
         sum.update(&line);
@@ -153,15 +128,75 @@ impl Memory {
         let asked = head.asked.into_iter().map(|Asked { kind, name, hosts }| Collect { kind, name, hosts }).collect();
         let view = View::remembered(Revision(head.revision), entries);
         let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(head.at_ms);
-        Ok(Remembered { cluster: Some(head.cluster), at: Some(at), sight: Sight { asked, view }, inherited: old })
+        Ok(Self { cluster: Some(head.cluster), at: Some(at), sight: Sight { asked, view }, inherited: old })
+    }
+
+    /// What was known then.
+    #[must_use]
+    pub fn sight(&self) -> Sight {
+        self.sight.clone()
+    }
+
+    /// What is taken along into this mesh: of the same one only what it inherited itself, since its store knows better.
+    #[must_use]
+    pub fn inherited(&self, cluster: ClusterId) -> BTreeMap<Key, Value> {
+        if self.cluster.as_deref() == Some(&cluster.to_string()) {
+            return self.inherited.clone();
+        }
+        self.sight.view.entries().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+}
+
+impl Memory {
+    /// In the state directory of an agent.
+    #[must_use]
+    pub fn in_directory(directory: &Path) -> Self {
+        Self { path: directory.join(NAME), turns: Arc::default(), kept: Arc::default() }
+    }
+
+    /// For what is known now.
+    #[must_use]
+    pub fn turn(&self) -> Turn {
+        Turn(self.turns.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// What was kept. What cannot be read is said, and counts as nothing.
+    #[must_use]
+    pub fn load(&self) -> Remembered {
+        match self.read() {
+            Ok(remembered) => remembered,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Remembered::default(),
+            Err(error) => {
+                tracing::warn!(
+                    "cannot read what was collected from {}: {error}; nothing is known until the mesh is here",
+                    self.path.display()
+                );
+                Remembered::default()
+            }
+        }
+    }
+
+    fn read(&self) -> io::Result<Remembered> {
+        Remembered::parse(BufReader::new(File::open(&self.path)?.take(BYTES_MAX)))
     }
 
     /// Replaces what is kept: whole or not at all. `view`: what of it this mesh has; the rest is of one before.
     ///
     /// # Errors
     /// What kept it from being written.
-    pub fn keep(&self, cluster: ClusterId, sight: &Sight, view: &View) -> io::Result<()> {
-        let temporary = self.0.with_extension("new");
+    pub fn keep(&self, turn: Turn, cluster: ClusterId, sight: &Sight, view: &View) -> io::Result<()> {
+        // Nothing in here panics half way with the number changed.
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if turn.0 < *kept {
+            return Ok(());
+        }
+        self.write(cluster, sight, view)?;
+        *kept = turn.0;
+        Ok(())
+    }
+
+    fn write(&self, cluster: ClusterId, sight: &Sight, view: &View) -> io::Result<()> {
+        let temporary = self.path.with_extension("new");
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         let mut out = BufWriter::new(file);
@@ -190,7 +225,7 @@ impl Memory {
         writeln!(out, "{end}")?;
         let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.sync_data()?;
-        std::fs::rename(&temporary, &self.0)
+        std::fs::rename(&temporary, &self.path)
     }
 }
 
@@ -215,31 +250,43 @@ mod tests {
         let memory = Memory::in_directory(directory.path());
         assert!(memory.load().at.is_none());
         let cluster = ClusterId::draw(|| 1);
-        memory.keep(cluster, &sight(), &sight().view).unwrap();
+        memory.keep(memory.turn(), cluster, &sight(), &sight().view).unwrap();
         let loaded = memory.load();
         assert_eq!((loaded.sight(), loaded.sight().view.revision()), (sight(), Revision(7)));
         assert!(loaded.inherited(cluster).is_empty(), "its store knows better");
-        memory.keep(cluster, &sight(), &View::default()).unwrap();
+        memory.keep(memory.turn(), cluster, &sight(), &View::default()).unwrap();
         assert_eq!(memory.load().inherited(cluster).len(), 2, "of which its store knows nothing");
         assert_eq!(loaded.inherited(ClusterId::draw(|| 2)).len(), 2);
         use std::os::unix::fs::PermissionsExt as _;
-        assert_eq!(std::fs::metadata(&memory.0).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::metadata(&memory.path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_is_older_replaces_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let memory = Memory::in_directory(directory.path());
+        let (cluster, old, new) = (ClusterId::draw(|| 1), memory.turn(), memory.clone().turn());
+        memory.keep(new, cluster, &sight(), &sight().view).unwrap();
+        memory.clone().keep(old, cluster, &Sight::default(), &View::default()).unwrap();
+        assert_eq!(memory.load().sight(), sight());
+        memory.keep(memory.turn(), cluster, &Sight::default(), &View::default()).unwrap();
+        assert_eq!(memory.load().sight(), Sight::default());
     }
 
     #[test]
     fn what_is_damaged_is_nothing_known() {
         let directory = tempfile::tempdir().unwrap();
         let memory = Memory::in_directory(directory.path());
-        memory.keep(ClusterId::draw(|| 1), &sight(), &sight().view).unwrap();
-        let whole = std::fs::read(&memory.0).unwrap();
+        memory.keep(memory.turn(), ClusterId::draw(|| 1), &sight(), &sight().view).unwrap();
+        let whole = std::fs::read(&memory.path).unwrap();
         for end in 0..whole.len() {
-            std::fs::write(&memory.0, &whole[..end]).unwrap();
+            std::fs::write(&memory.path, &whole[..end]).unwrap();
             assert_eq!(memory.read().is_ok(), end == whole.len() - 1, "cut at {end}");
         }
         for at in 0..whole.len() - 1 {
             let mut bytes = whole.clone();
             bytes[at] ^= 1;
-            std::fs::write(&memory.0, &bytes).unwrap();
+            std::fs::write(&memory.path, &bytes).unwrap();
             assert!(memory.read().is_err(), "changed at {at}: {:?}", String::from_utf8_lossy(&bytes));
         }
     }

@@ -264,7 +264,10 @@ impl Agent {
     fn adopt(&mut self, loaded: Loaded, collected: bool) {
         let Loaded { document, graph, exchanged, .. } = loaded;
         self.exchanging.enter(document, exchanged, collected);
-        self.express();
+        // What others export changes neither what this host does nor what it asks for.
+        if !collected {
+            self.express();
+        }
         let debts = std::mem::take(&mut self.debts);
         // Refreshes owed to resources that the graph no longer has are owed to nobody.
         let known: Vec<_> = debts.iter().filter(|id| graph.number(id).is_some()).cloned().collect();
@@ -336,10 +339,12 @@ impl Agent {
                 }
                 () = self.exchanging.news() => announced &= !self.see(),
                 () = self.exchanging.source_changed() => {
-                    tracing::info!("a file that is exported has changed: it is published anew");
-                    self.express();
+                    self.exchanging.sources_settled().await;
+                    if self.express() {
+                        tracing::info!("a file that is exported has changed: it is published anew");
+                    }
                 }
-                () = until(patience) => {}
+                () = until(patience), if converged => {}
                 _ = condition.changed() => {}
                 () = self.together.changed() => if self.settings.once && self.together.never().is_some() {
                     return;

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 pub use account::Account;
 pub use board::{Board, Publishing, Said, Wants};
 pub use keeper::Keeper;
-use remembered::{Memory, Remembered};
+use remembered::{Memory, Remembered, Turn};
 pub use shelf::{Shelf, keeping};
 pub use sight::Sight;
 
@@ -64,8 +64,8 @@ impl Exchange {
         self.working.abort();
         self.writing.abort();
         let (said, _) = self.board.said();
-        if let Some((cluster, number)) = said.seen {
-            self.shelf.keep(cluster, number, said).await;
+        if let Some((cluster, turn)) = said.seen {
+            self.shelf.keep(cluster, turn, said).await;
         }
     }
 }
@@ -96,10 +96,10 @@ async fn work(link: Link, board: Board, shelf: Arc<OnDisk>, remembered: Remember
 }
 
 impl Shelf for OnDisk {
-    fn outdate(&self) -> u64 {
-        self.0.outdate().unwrap_or_else(|(number, error)| {
+    fn outdate(&self) -> Turn {
+        self.0.outdate().unwrap_or_else(|(turn, error)| {
             tracing::warn!("what was collected before cannot be marked as outdated: {error}");
-            number
+            turn
         })
     }
 
@@ -107,11 +107,11 @@ impl Shelf for OnDisk {
         tokio::time::sleep(SETTLE).await;
     }
 
-    async fn keep(&self, cluster: ClusterId, number: u64, said: Said) {
+    async fn keep(&self, cluster: ClusterId, turn: Turn, said: Said) {
         let Some(view) = said.view else { return };
         let (memory, sight) = (self.0.clone(), said.sight);
         // The mesh has one thread, and it is not to wait for a disk.
-        let kept = tokio::task::spawn_blocking(move || memory.keep(cluster, number, &sight, &view)).await;
+        let kept = tokio::task::spawn_blocking(move || memory.keep(turn, cluster, &sight, &view)).await;
         let error = match kept {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),

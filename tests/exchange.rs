@@ -305,6 +305,40 @@ fn a_reload_starts_the_exchange_and_noop_takes_no_part() {
 }
 
 #[test]
+fn what_cannot_be_exported_is_said_until_it_can() {
+    let mut stage = Stage::new();
+    let source = stage.scratch.path().join("source");
+    stage.edit("a", "    content: |\n      i am f3a, exported by a\n", &format!("    source: {}\n", source.display()));
+    stage.edit("a", "- {kind: file, pattern:", "- {kind: file, name: 'f4*', pattern:");
+    // A run with an end has not done what it was to do, and says so; its own files are there.
+    stage.peers.start(stage.recipe("a").with(&["--converged-timeout=0"]));
+    assert_eq!(stage.peers.get("a").ended(), 69, "{}", stage.peers.show());
+    stage.until_logged("a", "what this host exports is not published: file[f3a]: cannot read source");
+    stage.peers.get("a").recipe.args.pop();
+    stage.peers.get("a").restart();
+    let publishing = |stage: &mut Stage| {
+        let status = stage.peers.get("a").recipe.status();
+        status.map(|status| status["exchange"]["publishing"].clone())
+    };
+    let waited = wait(PATIENCE, || publishing(&mut stage) == Some("refused".into()));
+    assert!(waited.is_some(), "{:?}", publishing(&mut stage));
+    fs::write(&source, "now").unwrap();
+    let waited = wait(PATIENCE, || publishing(&mut stage) == Some("published".into()));
+    assert!(waited.is_some(), "{:?}", publishing(&mut stage));
+    stage.start("b");
+    let copy = stage.copy("b", "f3a");
+    stage.until_contents(&copy, "now");
+    // What was there is in force while there is nothing.
+    fs::remove_file(&source).unwrap();
+    let waited = wait(PATIENCE, || publishing(&mut stage) == Some("refused".into()));
+    assert!(waited.is_some(), "{:?}", publishing(&mut stage));
+    fs::remove_file(&copy).unwrap();
+    stage.until_contents(&copy, "now");
+    fs::write(&source, "again").unwrap();
+    stage.until_contents(&copy, "again");
+}
+
+#[test]
 fn the_demonstration_plays_and_removes_itself() {
     let scratch = tempfile::tempdir().unwrap();
     let mut recipe = Recipe::new(scratch.path(), "unused");

@@ -154,7 +154,8 @@ impl Msg {
     }
 
     fn to_log(&self) {
-        let (id, body) = (format!("msg[{}]", self.name), if self.sensitive { "(hidden)" } else { &self.body });
+        let id = format!("msg[{}]", self.name);
+        let body = if self.sensitive { "(hidden)".to_owned() } else { journal::one_line(&self.body) };
         match self.priority {
             0..=3 => tracing::error!(target: "msg", id, "{body}"),
             4 => tracing::warn!(target: "msg", id, "{body}"),

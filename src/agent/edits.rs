@@ -85,8 +85,14 @@ impl Edits {
 
     /// Waits until no event has come for a moment.
     pub(super) async fn settled(&self) {
+        self.seen.settled().await;
+    }
+}
+
+impl Seen {
+    async fn settled(&self) {
         for _ in 0..SETTLE_ROUNDS_MAX {
-            if !self.seen.again.swap(false, Ordering::AcqRel) {
+            if !self.again.swap(false, Ordering::AcqRel) {
                 break;
             }
             tokio::time::sleep(SETTLE).await;
@@ -117,6 +123,11 @@ impl Sources {
             }
         }
         self.paths = paths;
+    }
+
+    /// Waits until no event has come for a moment: half of a file is not for others.
+    pub(super) async fn settled(&self) {
+        self.seen.settled().await;
     }
 
     /// Waits for the next change. Cancel safe.

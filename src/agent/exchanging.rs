@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mgmt_engine::difference::difference;
+use mgmt_store::world::Exports;
 use mgmt_store::{HostName, World as _};
 
 use super::edits::Sources;
@@ -14,7 +15,7 @@ use crate::cli::{Exit, Failure};
 use crate::diagnostic::Escaped;
 use crate::document::Document;
 use crate::exchange::remembered::{Memory, Remembered};
-use crate::exchange::{Account, Board, Exchange, Publishing, Wants, inline};
+use crate::exchange::{Account, Board, Exchange, Publishing, Sight, Wants, inline};
 use crate::kinds::KINDS;
 use crate::mesh::link::Link;
 use crate::mesh::standing::{Probe, View};
@@ -23,6 +24,8 @@ use crate::mesh::{self, Mesh};
 
 /// A run with an end waits so long for the exchange once all else is done.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Own exports that cannot be published, said one by one.
+const SAID_MAX: usize = 20;
 
 /// What the agent keeps for it.
 pub(super) struct Exchanging {
@@ -39,6 +42,7 @@ pub(super) struct Exchanging {
     wants: Wants,
     /// How far what was said has been heard.
     heard: u64,
+    ration: Ration,
 }
 
 impl Exchanging {
@@ -52,6 +56,7 @@ impl Exchanging {
             sources: Sources::default(),
             wants: Wants::default(),
             heard: 0,
+            ration: Ration::default(),
         }
     }
 
@@ -59,20 +64,27 @@ impl Exchanging {
     pub(super) fn enter(&mut self, document: Document, exchanged: Exchanged, collected: bool) {
         self.document = document;
         let news = self.account.enter(exchanged);
+        let now = tokio::time::Instant::now();
         for (id, host) in news.gone.iter().filter(|_| collected) {
             let id = id.to_string();
-            tracing::info!(
-                "{}: {host} exports it no more: not managed here any more, what it made stays",
-                Escaped(&id)
-            );
+            if self.ration.take(now) {
+                tracing::info!(
+                    "{}: {host} exports it no more: not managed here any more, what it made stays",
+                    Escaped(&id)
+                );
+            }
         }
         for skipped in &news.skipped {
             let text = format!("{} of {} is skipped: {}", skipped.id, skipped.host, skipped.why);
-            tracing::warn!("collect at {}: {}", skipped.item, Escaped(&text));
+            if self.ration.take(now) {
+                tracing::warn!("collect at {}: {}", skipped.item, Escaped(&text));
+            }
         }
         for cut in &news.cut {
             let text = format!("{}: taken without all of it: {}", cut.id, cut.left_out.join(", "));
-            tracing::warn!("{}", Escaped(&text));
+            if self.ration.take(now) {
+                tracing::warn!("{}", Escaped(&text));
+            }
         }
     }
 
@@ -87,8 +99,20 @@ impl Exchanging {
             Publishing::Refused(why) => return Some(format!("what this host exports is not published: {why}")),
             Publishing::Nothing | Publishing::Done(_) => {}
         }
-        let asks = !self.wants.asks.is_empty() && !said.live;
-        asks.then(|| "what other hosts export is not known yet: there is no mesh".to_owned())
+        let known = said.live && self.knows(&said.sight);
+        (!known && !self.wants.asks.is_empty())
+            .then(|| "what other hosts export is not known yet: there is no mesh".to_owned())
+    }
+
+    /// Whether this says something of all that the graph asks for. What was seen for another graph does not: not that
+    /// there is nothing either.
+    fn knows(&self, sight: &Sight) -> bool {
+        self.wants.asks.iter().all(|collect| sight.knows(collect))
+    }
+
+    /// Whether there is news that the graph has not been assembled with yet.
+    fn has_news(&self) -> bool {
+        self.exchange.as_ref().is_some_and(|exchange| exchange.board.said().1 != self.heard)
     }
 
     /// Whether waiting for the exchange is of any use.
@@ -105,9 +129,38 @@ impl Exchanging {
         }
     }
 
+    /// Waits until such a change is complete.
+    pub(super) async fn sources_settled(&self) {
+        self.sources.settled().await;
+    }
+
     /// Waits until a file that is exported has changed. Cancel safe.
     pub(super) async fn source_changed(&self) {
         self.sources.next().await;
+    }
+}
+
+/// Lines in the log about what other hosts export: what they do is theirs, how much is written of it here is not.
+#[derive(Debug, Default)]
+struct Ration {
+    since: Option<tokio::time::Instant>,
+    taken: usize,
+}
+
+impl Ration {
+    const LINES: usize = 100;
+    const EVERY: Duration = Duration::from_secs(60);
+
+    /// Whether one more may be written. The first that may not is said.
+    fn take(&mut self, now: tokio::time::Instant) -> bool {
+        if self.since.is_none_or(|since| now >= since + Self::EVERY) {
+            *self = Self { since: Some(now), taken: 0 };
+        }
+        self.taken += 1;
+        if self.taken == Self::LINES + 1 {
+            tracing::warn!("more of what other hosts export is left out here for a minute: mgmt exports tells it");
+        }
+        self.taken <= Self::LINES
     }
 }
 
@@ -159,31 +212,37 @@ impl Agent {
         Ok(())
     }
 
-    /// Tells the exchange what the graph wants.
-    pub(super) fn express(&mut self) {
+    /// Tells the exchange what the graph wants. Whether that is something else than before.
+    pub(super) fn express(&mut self) -> bool {
         let exchanged = self.exchanging.account.exchanged();
-        let Some(exchange) = &self.exchanging.exchange else { return };
+        let Some(exchange) = &self.exchanging.exchange else { return false };
         let says = !self.settings.options.noop && self.settings.source != Source::Empty;
-        let exports = if says { self.exports(&exchanged) } else { None };
-        let wants = Wants { exports, asks: exchanged.asks.clone() };
-        exchange.board.want(wants.clone());
-        self.exchanging.wants = wants;
+        // Before they are read: what changes while it is read is to be read again.
         let paths = inline::sources(&exchanged.exports).filter(|_| says).collect();
         self.exchanging.sources.follow(&self.host, paths);
+        let (exports, wrong) = if says { self.exports(&exchanged) } else { (None, None) };
+        let wants = Wants { exports, wrong, asks: exchanged.asks.clone() };
+        exchange.board.want(wants.clone());
+        let other = wants != self.exchanging.wants;
+        self.exchanging.wants = wants;
+        other
     }
 
-    /// What is exported, as it is published; where that cannot be had, what was before.
-    fn exports(&self, exchanged: &Exchanged) -> Option<Arc<mgmt_store::world::Exports>> {
-        let host = HostName::parse(&self.settings.hostname).ok()?;
-        match inline::exports(&host, &exchanged.exports) {
-            Ok(exports) => Some(Arc::new(exports)),
-            Err(wrong) => {
-                for wrong in wrong {
-                    tracing::error!("{}; nothing is published anew until that is mended", Escaped(&wrong));
-                }
-                self.exchanging.wants.exports.clone()
-            }
+    /// What is exported, as it is published; where that cannot be had, what was before, and why.
+    fn exports(&self, exchanged: &Exchanged) -> (Option<Arc<Exports>>, Option<String>) {
+        let Ok(host) = HostName::parse(&self.settings.hostname) else { return (None, None) };
+        let wrong = match tokio::task::block_in_place(|| inline::exports(&host, &exchanged.exports)) {
+            Ok(exports) => return (Some(Arc::new(exports)), None),
+            Err(wrong) => wrong,
+        };
+        for wrong in wrong.iter().take(SAID_MAX) {
+            tracing::error!("{}; nothing is published anew until that is mended", Escaped(wrong));
         }
+        let more = wrong.len().saturating_sub(SAID_MAX);
+        if more > 0 {
+            tracing::error!("and {more} more exports that cannot be published");
+        }
+        (self.exchanging.wants.exports.clone(), wrong.into_iter().next())
     }
 
     /// Brings to the graph what is known of others' exports. Whether that made another graph.
@@ -191,7 +250,12 @@ impl Agent {
         let Some(exchange) = &self.exchanging.exchange else { return false };
         let (said, heard) = exchange.board.said();
         self.exchanging.heard = heard;
-        if Arc::ptr_eq(&said.sight, &self.settings.options.sight) {
+        // What was seen for a graph that asks for less would take from this one what it does not know of.
+        if !self.exchanging.knows(&said.sight) {
+            return false;
+        }
+        // A graph that asks for nothing keeps what it was told before: its next edit may ask again without a mesh.
+        if self.exchanging.wants.asks.is_empty() || Arc::ptr_eq(&said.sight, &self.settings.options.sight) {
             exchange.board.adopted(said.view);
             return false;
         }
@@ -227,6 +291,10 @@ impl Agent {
 
     /// Whether the exchange is done as well, or is not worth waiting for: from the first call on, patience runs out.
     pub(super) fn has_settled(&mut self, patience: &mut Option<tokio::time::Instant>) -> bool {
+        // What has come and was not heard yet may be more to do.
+        if self.exchanging.has_news() {
+            return false;
+        }
         let Some(why) = self.exchanging.open() else {
             self.why_unsettled = None;
             return true;
@@ -241,5 +309,19 @@ impl Agent {
         });
         self.why_unsettled = Some(why);
         !may || now >= end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_hosts_do_not_fill_the_log() {
+        let (mut ration, start) = (Ration::default(), tokio::time::Instant::now());
+        let lines = |ration: &mut Ration, at| (0..1_000).filter(|_| ration.take(at)).count();
+        assert_eq!(lines(&mut ration, start), 100);
+        assert_eq!(lines(&mut ration, start + Duration::from_secs(59)), 0);
+        assert_eq!(lines(&mut ration, start + Duration::from_secs(60)), 100);
     }
 }

@@ -44,6 +44,19 @@ impl Item {
         self.name.as_ref().is_none_or(|pattern| glob::matches(pattern, name))
     }
 
+    /// Whether it trusts whom it takes from no less than the other.
+    pub(super) fn trusts_like(&self, other: &Self) -> bool {
+        (!self.hosts.is_empty() || other.hosts.is_empty()) && other.allow.is_subset(&self.allow)
+    }
+
+    /// Trusts whom both take from no less than the other.
+    pub(super) fn trust_like(&mut self, other: &Self) {
+        if self.hosts.is_empty() {
+            self.hosts.clone_from(&other.hosts);
+        }
+        self.allow.extend(other.allow.iter().cloned());
+    }
+
     /// What is asked of the store for it. Names and hosts are sifted here: our patterns are richer than the store's.
     pub(super) fn interest(&self) -> view::Collect {
         view::Collect { kind: self.kind.as_str().to_owned(), name: None, hosts: Vec::new() }

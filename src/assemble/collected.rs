@@ -3,7 +3,9 @@
 //! Promises: whatever another host exports, this host's own resources stand as they are and the graph is built; what
 //! cannot be taken is skipped, with the reason. The same exports give the same vertices, in the same order.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,6 +25,8 @@ use crate::exchange::record;
 const NAME_MAX: usize = 1024;
 /// Skipped exports that are remembered one by one. More of them tell nobody more.
 const SKIPPED_MAX: usize = 1_000;
+/// Characters of a reason: it quotes what another host wrote.
+const WHY_CHARS_MAX: usize = 400;
 /// Vertices that other hosts can bring into a graph, so that they cannot fill this host.
 const TAKEN_MAX: usize = 100_000;
 
@@ -30,8 +34,8 @@ const TAKEN_MAX: usize = 100_000;
 pub(super) struct Collected<'a, 'd> {
     builder: &'a Builder<'a>,
     items: &'a [Item],
-    /// Who owns a path, for people.
-    owners: HashMap<PathBuf, String>,
+    /// Who owns a path, for people. In order, so that what lies below a path is found.
+    owners: BTreeMap<PathBuf, String>,
     ids: HashSet<Id>,
     pub(super) kept: Vec<Kept<'d>>,
     pub(super) taken: Vec<Taken>,
@@ -59,7 +63,7 @@ struct No(String, Option<PathBuf>);
 
 impl<'a> Collected<'a, '_> {
     pub(super) fn beside(own: &[Kept<'_>], builder: &'a Builder<'a>, vertices: &'a Vertices) -> Self {
-        let mut owners = HashMap::new();
+        let mut owners = BTreeMap::new();
         let mut ids = HashSet::new();
         if !vertices.items.is_empty() {
             ids = own.iter().map(|(declared, _)| declared.id.clone()).collect();
@@ -94,32 +98,32 @@ impl<'a> Collected<'a, '_> {
         }
     }
 
-    /// Lets every item that wants it take it.
+    /// Lets every item that wants it take it: those that would put it into the same place are one, which trusts as far as
+    /// all of them together.
     fn offer(&mut self, offer: &Offer<'_>) {
-        let mut before: Vec<Option<&Path>> = Vec::new();
+        let mut wanted: Vec<Cow<'_, Item>> = Vec::new();
         for item in self.items {
-            let wanted = item.kind == offer.id.kind && item.takes(&offer.id.name, offer.host);
-            // Two items that would do the same are one.
-            if !wanted || before.contains(&item.pattern.as_deref()) {
+            if item.kind != offer.id.kind || !item.takes(&offer.id.name, offer.host) {
                 continue;
             }
-            let other = !before.is_empty();
-            before.push(item.pattern.as_deref());
-            if let Err(No(why, path)) = self.take(offer, item, other) {
+            match wanted.iter_mut().find(|before| before.pattern == item.pattern) {
+                Some(before) if before.trusts_like(item) => {}
+                Some(before) => before.to_mut().trust_like(item),
+                None => wanted.push(Cow::Borrowed(item)),
+            }
+        }
+        for (nth, item) in wanted.iter().enumerate() {
+            if let Err(No(why, path)) = self.take(offer, item, nth > 0) {
                 self.spared.extend(path);
                 if self.skipped.len() < SKIPPED_MAX {
                     let (host, id) = (offer.host.to_owned(), offer.id.clone());
-                    self.skipped.push(Skipped { host, id, item: item.place, why });
+                    self.skipped.push(Skipped { host, id, item: item.place, why: cut(why) });
                 }
             }
         }
     }
 
     fn take(&mut self, offer: &Offer<'_>, item: &Item, other: bool) -> Result<(), No> {
-        let plain = |why: &str| No(why.to_owned(), None);
-        if self.taken.len() == TAKEN_MAX {
-            return Err(No(format!("this host takes no more than {TAKEN_MAX} resources of others"), None));
-        }
         let place = item.pattern.as_deref();
         let (params, left_out, sensitive) = match &offer.said {
             Said::Own(export) => (export.params.clone(), Vec::new(), export.sensitive),
@@ -131,22 +135,27 @@ impl<'a> Collected<'a, '_> {
             }
         };
         let params = settle(item.info, params, &offer.id.name, place).map_err(|why| No(why, None))?;
+        let no = |why: String| No(why, path_of(&params));
+        if self.taken.len() == TAKEN_MAX {
+            return Err(no(format!("this host takes no more than {TAKEN_MAX} resources of others")));
+        }
         let mut name = format!("{}@{}", offer.id.name, offer.host);
         if let Some(place) = place.filter(|_| other) {
             name = format!("{name}#{}", place.display());
         }
         if name.len() > NAME_MAX || name.chars().any(char::is_control) {
-            return Err(plain("its name is too long, or has control characters"));
+            return Err(no("its name is too long, or has control characters".to_owned()));
         }
         let id = Id { kind: item.kind.clone(), name: name.into() };
         if self.ids.contains(&id) {
-            return Err(No(format!("this host has a {id} of its own"), None));
+            return Err(no(format!("this host has a {id} of its own")));
         }
         let (declared, built) = self.built(item, id.clone(), params, sensitive)?;
         let path = built.facets.owns.clone();
         self.may_own(&id, path.as_deref())?;
         self.ids.insert(id.clone());
         let (host, name) = (offer.host.to_owned(), offer.id.name.to_string());
+        let left_out = left_out.into_iter().map(cut).collect();
         self.taken.push(Taken { id, host, name, path, left_out });
         self.kept.push((declared, built));
         Ok(())
@@ -178,6 +187,11 @@ impl<'a> Collected<'a, '_> {
         if let Some(owner) = self.owners.get(path) {
             return Err(No(format!("its path {} is that of {owner}", path.display()), None));
         }
+        // A file would stand where a directory has to be.
+        let mut below = self.owners.range::<Path, _>((Bound::Excluded(path), Bound::Unbounded));
+        if let Some((_, owner)) = below.next().filter(|(other, _)| other.starts_with(path)) {
+            return Err(No(format!("its path {} is above that of {owner}", path.display()), None));
+        }
         let lives_by = |own: &PathBuf| path.starts_with(own) || own.starts_with(path);
         if self.builder.host.protected.iter().any(lives_by) {
             return Err(No(format!("this program lives by its path {}", path.display()), None));
@@ -185,6 +199,15 @@ impl<'a> Collected<'a, '_> {
         self.owners.insert(path.to_owned(), id.to_string());
         Ok(())
     }
+}
+
+/// What is told of a reason.
+fn cut(mut why: String) -> String {
+    if let Some((end, _)) = why.char_indices().nth(WHY_CHARS_MAX) {
+        why.truncate(end);
+        why.push('…');
+    }
+    why
 }
 
 /// The path that is given, as far as one is.

@@ -1,6 +1,6 @@
 //! What there is to tell of the exchange: who supplies a vertex, what was published, collected and skipped.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use mgmt_engine::Id;
@@ -60,8 +60,10 @@ impl Account {
         let origins = std::mem::replace(&mut present.origins, origins);
         let mut gone: Vec<_> = origins.into_iter().filter(|(id, _)| !present.origins.contains_key(id)).collect();
         gone.sort();
-        let cut = now.taken.iter().filter(|taken| !taken.left_out.is_empty() && !before.taken.contains(taken));
-        let skipped = now.skipped.iter().filter(|skipped| !before.skipped.contains(skipped));
+        let knew: HashMap<_, _> = before.taken.iter().map(|taken| (&taken.id, taken)).collect();
+        let cut = now.taken.iter().filter(|t| !t.left_out.is_empty() && knew.get(&t.id).is_none_or(|b| *b != *t));
+        let knew: HashSet<_> = before.skipped.iter().map(|s| (&s.host, &s.id, s.item, &s.why)).collect();
+        let skipped = now.skipped.iter().filter(|s| !knew.contains(&(&s.host, &s.id, s.item, &s.why)));
         News { gone, skipped: skipped.cloned().collect(), cut: cut.cloned().collect() }
     }
 
@@ -134,5 +136,41 @@ impl Account {
             }
         }
         told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::Place;
+
+    fn taken(nth: usize, why: &str) -> Taken {
+        let name = format!("f{nth}@b");
+        let (host, path, left_out) = ("b".to_owned(), None, vec![why.to_owned()]);
+        Taken { id: Id::new("file", &name), host, name: format!("f{nth}"), path, left_out }
+    }
+
+    #[test]
+    fn only_what_is_new_is_news() {
+        let account = Account::default();
+        let place = Place { line: 1, column: 1 };
+        let skipped = |nth: usize| Skipped {
+            host: "c".into(),
+            id: Id::new("file", &format!("s{nth}")),
+            item: place,
+            why: "no".into(),
+        };
+        // As much as this host takes, none of it whole: a look at each pair would take minutes.
+        let all = |why: &str| Exchanged {
+            taken: (0..100_000).map(|nth| taken(nth, if nth == 7 { why } else { "owner" })).collect(),
+            skipped: (0..1_000).map(skipped).collect(),
+            ..Exchanged::default()
+        };
+        let news = account.enter(all("owner"));
+        assert_eq!((news.gone.len(), news.skipped.len(), news.cut.len()), (0, 1_000, 100_000));
+        let news = account.enter(all("group"));
+        assert_eq!((news.gone.len(), news.skipped.len(), news.cut), (0, 0, vec![taken(7, "group")]));
+        let news = account.enter(Exchanged::default());
+        assert_eq!((news.gone.len(), news.skipped.len(), news.cut.len()), (100_000, 0, 0));
     }
 }

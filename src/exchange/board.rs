@@ -11,12 +11,15 @@ use mgmt_store::world::Exports;
 use tokio::sync::Notify;
 
 use super::Sight;
+use super::remembered::Turn;
 
 /// What the graph wants of the exchange.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Wants {
     /// All that this host exports; `None`: it says nothing of that, and whatever it exported before stays.
     pub exports: Option<Arc<Exports>>,
+    /// Why that is not all that it is to export: it cannot be read, or there is too much of it.
+    pub wrong: Option<String>,
     /// What it collects.
     pub asks: Vec<Collect>,
 }
@@ -41,8 +44,8 @@ pub struct Said {
     pub sight: Arc<Sight>,
     /// It is the store's, kept up by its watch. Otherwise it is remembered.
     pub live: bool,
-    /// Of which mesh this process has it, and the number it has for whoever keeps it; `None`: it was kept before.
-    pub seen: Option<(ClusterId, u64)>,
+    /// Of which mesh this process has it, and its turn for whoever keeps it; `None`: it was kept before.
+    pub seen: Option<(ClusterId, Turn)>,
     /// Own exports.
     pub publishing: Publishing,
     /// The store's view that the sight was made of, once it is live.
@@ -94,10 +97,11 @@ impl Board {
         if state.wants == wants {
             return;
         }
-        if state.wants.exports != wants.exports {
-            state.said.publishing = match wants.exports {
-                Some(_) => Publishing::Pending(None),
-                None => Publishing::Nothing,
+        if (&state.wants.exports, &state.wants.wrong) != (&wants.exports, &wants.wrong) {
+            state.said.publishing = match (&wants.exports, &wants.wrong) {
+                (_, Some(why)) => Publishing::Refused(why.clone()),
+                (Some(_), None) => Publishing::Pending(None),
+                (None, None) => Publishing::Nothing,
             };
             state.told += 1;
         }
@@ -150,8 +154,8 @@ impl Board {
     }
 
     /// This is what the store has now; not remembered any more. `view`: what the sight was made of; `seen`: of which mesh,
-    /// and the number it has for whoever keeps it.
-    pub fn see(&self, sight: Arc<Sight>, view: View, seen: Option<(ClusterId, u64)>) {
+    /// and its turn for whoever keeps it.
+    pub fn see(&self, sight: Arc<Sight>, view: View, seen: Option<(ClusterId, Turn)>) {
         self.tell(|said| {
             let other = !said.live || *said.sight != *sight;
             (said.sight, said.live, said.view, said.seen) = (sight, true, Some(view), seen);
@@ -166,6 +170,11 @@ impl Board {
         state.wanted += 1;
         drop(state);
         self.0.changed.notify_waiters();
+    }
+
+    /// The same, where that is no news.
+    pub(super) fn outgrow(&self, host: &str) {
+        self.state().forgotten.insert(host.to_owned());
     }
 
     pub(super) fn is_forgotten(&self, host: &str) -> bool {
@@ -198,9 +207,12 @@ impl Board {
 
     /// How publishing of what was wanted at this count stands.
     pub(super) fn publishing(&self, of: u64, how: Publishing) {
-        if self.state().wanted != of {
+        let state = self.state();
+        // What cannot be published as a whole is not in force, whatever becomes of what was published before.
+        if state.wanted != of || state.wants.wrong.is_some() {
             return;
         }
+        drop(state);
         self.tell(|said| {
             let other = said.publishing != how;
             said.publishing = how;
@@ -216,5 +228,27 @@ impl Board {
         state.told += 1;
         drop(state);
         self.0.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_not_in_force_until_it_is_mended() {
+        let board = Board::new(Arc::default());
+        let publishing = || board.said().0.publishing;
+        let wrong = Some("no such file".to_owned());
+        board.want(Wants { wrong: wrong.clone(), ..Wants::default() });
+        assert_eq!(publishing(), Publishing::Refused("no such file".into()), "although there is nothing to publish");
+        let exports = Some(Arc::new(Exports::of("a".parse().unwrap())));
+        board.want(Wants { exports: exports.clone(), wrong, ..Wants::default() });
+        board.publishing(board.wants().1, Publishing::Done(7));
+        assert_eq!(publishing(), Publishing::Refused("no such file".into()), "what was before is published, not this");
+        board.want(Wants { exports, ..Wants::default() });
+        assert_eq!(publishing(), Publishing::Pending(None), "although it is the same again");
+        board.publishing(board.wants().1, Publishing::Done(8));
+        assert_eq!(publishing(), Publishing::Done(8));
     }
 }

@@ -142,8 +142,13 @@ impl<P: Proposer, S: Shelf> Keeper<P, S> {
     fn whole(&self, view: &View) -> View {
         let stranger = |key: &Key| {
             let host = key.host().and_then(|host| HostName::parse(host).ok());
-            let host = host.filter(|host| !self.board.is_forgotten(host.as_str()));
-            host.is_some_and(|host| self.shared.read(|keyspace| keyspace.manifest(&host)).is_none())
+            let Some(host) = host.filter(|host| !self.board.is_forgotten(host.as_str())) else { return false };
+            let stranger = self.shared.read(|keyspace| keyspace.manifest(&host)).is_none();
+            if !stranger {
+                // Whoever has spoken here once is known here, also after he was told to be forgotten.
+                self.board.outgrow(host.as_str());
+            }
+            stranger
         };
         let inherited: Vec<_> = self.inherited.iter().filter(|(key, _)| stranger(key)).collect();
         if inherited.is_empty() {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Write as _};
+use std::io::{self, BufRead, BufReader, BufWriter, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -66,20 +66,21 @@ enum Line {
 
 /// Where it is kept. Copies are the same place.
 #[derive(Debug, Clone)]
-pub struct Memory(PathBuf, Arc<Both>);
-
-/// What copies share.
-#[derive(Debug, Default)]
-struct Both {
-    newest: Mutex<Newest>,
-    /// The number of what was written last. Held while it is written.
-    written: Mutex<u64>,
+pub struct Memory {
+    path: PathBuf,
+    newest: Arc<Mutex<Newest>>,
+    /// The last turn that was kept. Held while it is written: one file is not written by two at once.
+    kept: Arc<Mutex<u64>>,
 }
 
-/// What is gone by now. Held while the mark is made or taken away.
+/// When something became known, for whoever keeps it: what is older than what is kept is not kept any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn(pub u64);
+
+/// What became known last. Held while the mark is made or taken away.
 #[derive(Debug, Default)]
 struct Newest {
-    number: u64,
+    turn: u64,
     marked: bool,
 }
 
@@ -96,80 +97,12 @@ pub struct Remembered {
 }
 
 impl Remembered {
-    /// What was known then.
-    #[must_use]
-    pub fn sight(&self) -> Sight {
-        self.sight.clone()
-    }
-
-    /// What is taken along into this mesh: of the same one only what it inherited itself, since its store knows better.
-    #[must_use]
-    pub fn inherited(&self, cluster: ClusterId) -> BTreeMap<Key, Value> {
-        if self.cluster.as_deref() == Some(&cluster.to_string()) {
-            return self.inherited.clone();
-        }
-        self.sight.view.entries().map(|(key, value)| (key.clone(), value.clone())).collect()
-    }
-}
-
-impl Memory {
-    /// In the state directory of an agent.
-    #[must_use]
-    pub fn in_directory(directory: &Path) -> Self {
-        Self(directory.join(NAME), Arc::default())
-    }
-
-    fn mark(&self) -> PathBuf {
-        self.0.with_extension(OUTDATED)
-    }
-
-    fn newest(&self) -> MutexGuard<'_, Newest> {
-        // Nothing in here panics half way: what a poisoned lock guards is whole.
-        self.1.newest.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// From now on more is gone by than what is kept, under the number that is given: whoever loads what is kept does
-    /// not take it for all there was. No sync: what a crash of the machine takes with the mark, it takes with all that
-    /// was done later on the same file system.
+    /// Reads what was kept.
     ///
     /// # Errors
-    /// What kept the mark from being made; the number all the same.
-    pub fn outdate(&self) -> Result<u64, (u64, io::Error)> {
-        let mut newest = self.newest();
-        newest.number += 1;
-        if !newest.marked {
-            let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(self.mark());
-            made.map_err(|error| (newest.number, error))?;
-            newest.marked = true;
-        }
-        Ok(newest.number)
-    }
-
-    /// What was kept. What cannot be read is said, and counts as nothing.
-    #[must_use]
-    pub fn load(&self) -> Remembered {
-        match self.read() {
-            Ok(mut remembered) => {
-                if self.mark().exists() && !mutant::is(Mutant::StaleMemoryTrusted) {
-                    // What there is of each is not known to be all of it.
-                    remembered.sight.asked.clear();
-                }
-                remembered
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Remembered::default(),
-            Err(error) => {
-                tracing::warn!(
-                    "cannot read what was collected from {}: {error}; nothing is known until the mesh is here",
-                    self.0.display()
-                );
-                Remembered::default()
-            }
-        }
-    }
-
-    fn read(&self) -> io::Result<Remembered> {
+    /// It cannot be read, or it is damaged.
+    pub fn parse(mut lines: impl BufRead) -> io::Result<Self> {
         let damaged = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-        let mut lines = BufReader::new(File::open(&self.0)?.take(BYTES_MAX));
         let (mut sum, mut line) = (Sha256::new(), String::new());
         lines.read_line(&mut line)?;
         sum.update(&line);
@@ -204,23 +137,108 @@ impl Memory {
         let asked = head.asked.into_iter().map(|Asked { kind, name, hosts }| Collect { kind, name, hosts }).collect();
         let view = View::remembered(Revision(head.revision), entries);
         let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(head.at_ms);
-        Ok(Remembered { cluster: Some(head.cluster), at: Some(at), sight: Sight { asked, view }, inherited: old })
+        Ok(Self { cluster: Some(head.cluster), at: Some(at), sight: Sight { asked, view }, inherited: old })
     }
 
-    /// Replaces what is kept, whole or not at all, by what is gone by under this number. `view`: what of it this mesh has;
-    /// the rest is of one before.
+    /// What was known then.
+    #[must_use]
+    pub fn sight(&self) -> Sight {
+        self.sight.clone()
+    }
+
+    /// What is taken along into this mesh: of the same one only what it inherited itself, since its store knows better.
+    #[must_use]
+    pub fn inherited(&self, cluster: ClusterId) -> BTreeMap<Key, Value> {
+        if self.cluster.as_deref() == Some(&cluster.to_string()) {
+            return self.inherited.clone();
+        }
+        self.sight.view.entries().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+}
+
+impl Memory {
+    /// In the state directory of an agent.
+    #[must_use]
+    pub fn in_directory(directory: &Path) -> Self {
+        Self { path: directory.join(NAME), newest: Arc::default(), kept: Arc::default() }
+    }
+
+    /// For what is known now.
+    #[must_use]
+    pub fn turn(&self) -> Turn {
+        let mut newest = self.newest();
+        newest.turn += 1;
+        Turn(newest.turn)
+    }
+
+    /// For what is known now, and gone by before it is kept: whoever loads what is kept until then does not take it for
+    /// all there was. No sync: what a crash of the machine takes with the mark, it takes with all that was done later on
+    /// the same file system.
+    ///
+    /// # Errors
+    /// What kept the mark from being made; the turn all the same.
+    pub fn outdate(&self) -> Result<Turn, (Turn, io::Error)> {
+        let mut newest = self.newest();
+        newest.turn += 1;
+        let turn = Turn(newest.turn);
+        if !newest.marked {
+            let mut options = OpenOptions::new();
+            let made = options.write(true).create(true).truncate(false).mode(0o600).open(self.mark());
+            made.map_err(|error| (turn, error))?;
+            newest.marked = true;
+        }
+        Ok(turn)
+    }
+
+    fn mark(&self) -> PathBuf {
+        self.path.with_extension(OUTDATED)
+    }
+
+    fn newest(&self) -> MutexGuard<'_, Newest> {
+        // Nothing in here panics half way: what a poisoned lock guards is whole.
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was kept. What cannot be read is said, and counts as nothing.
+    #[must_use]
+    pub fn load(&self) -> Remembered {
+        match self.read() {
+            Ok(mut remembered) => {
+                if self.mark().exists() && !mutant::is(Mutant::StaleMemoryTrusted) {
+                    // What there is of each is not known to be all of it.
+                    remembered.sight.asked.clear();
+                }
+                remembered
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Remembered::default(),
+            Err(error) => {
+                tracing::warn!(
+                    "cannot read what was collected from {}: {error}; nothing is known until the mesh is here",
+                    self.path.display()
+                );
+                Remembered::default()
+            }
+        }
+    }
+
+    fn read(&self) -> io::Result<Remembered> {
+        Remembered::parse(BufReader::new(File::open(&self.path)?.take(BYTES_MAX)))
+    }
+
+    /// Replaces what is kept: whole or not at all. `view`: what of it this mesh has; the rest is of one before.
     ///
     /// # Errors
     /// What kept it from being written.
-    pub fn keep(&self, cluster: ClusterId, number: u64, sight: &Sight, view: &View) -> io::Result<()> {
-        let mut written = self.1.written.lock().unwrap_or_else(PoisonError::into_inner);
-        if number < *written {
+    pub fn keep(&self, turn: Turn, cluster: ClusterId, sight: &Sight, view: &View) -> io::Result<()> {
+        // Nothing in here panics half way with the number changed.
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if turn.0 < *kept {
             return Ok(());
         }
         self.write(cluster, sight, view)?;
-        *written = number;
+        *kept = turn.0;
         let mut newest = self.newest();
-        if newest.marked && newest.number == number {
+        if newest.marked && newest.turn == turn.0 {
             std::fs::remove_file(self.mark())?;
             newest.marked = false;
         }
@@ -228,7 +246,7 @@ impl Memory {
     }
 
     fn write(&self, cluster: ClusterId, sight: &Sight, view: &View) -> io::Result<()> {
-        let temporary = self.0.with_extension("new");
+        let temporary = self.path.with_extension("new");
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         let mut out = BufWriter::new(file);
@@ -257,7 +275,7 @@ impl Memory {
         writeln!(out, "{end}")?;
         let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.sync_data()?;
-        std::fs::rename(&temporary, &self.0)
+        std::fs::rename(&temporary, &self.path)
     }
 }
 
@@ -282,34 +300,45 @@ mod tests {
         let memory = Memory::in_directory(directory.path());
         assert!(memory.load().at.is_none());
         let cluster = ClusterId::draw(|| 1);
-        memory.keep(cluster, 0, &sight(), &sight().view).unwrap();
+        memory.keep(memory.turn(), cluster, &sight(), &sight().view).unwrap();
         let loaded = memory.load();
         assert_eq!((loaded.sight(), loaded.sight().view.revision()), (sight(), Revision(7)));
         assert!(loaded.inherited(cluster).is_empty(), "its store knows better");
-        memory.keep(cluster, 0, &sight(), &View::default()).unwrap();
+        memory.keep(memory.turn(), cluster, &sight(), &View::default()).unwrap();
         assert_eq!(memory.load().inherited(cluster).len(), 2, "of which its store knows nothing");
         assert_eq!(loaded.inherited(ClusterId::draw(|| 2)).len(), 2);
         use std::os::unix::fs::PermissionsExt as _;
-        assert_eq!(std::fs::metadata(&memory.0).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::metadata(&memory.path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_is_older_replaces_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let memory = Memory::in_directory(directory.path());
+        let (cluster, old, new) = (ClusterId::draw(|| 1), memory.turn(), memory.clone().turn());
+        memory.keep(new, cluster, &sight(), &sight().view).unwrap();
+        memory.clone().keep(old, cluster, &Sight::default(), &View::default()).unwrap();
+        assert_eq!(memory.load().sight(), sight());
+        memory.keep(memory.turn(), cluster, &Sight::default(), &View::default()).unwrap();
+        assert_eq!(memory.load().sight(), Sight::default());
     }
 
     #[test]
     fn what_is_outdated_is_not_all_there_was() {
         let directory = tempfile::tempdir().unwrap();
-        let cluster = ClusterId::draw(|| 1);
         let memory = Memory::in_directory(directory.path());
         let known = || {
             let loaded = Memory::in_directory(directory.path()).load().sight();
             (loaded.view == sight().view, loaded.asked == sight().asked)
         };
-        let first = memory.outdate().unwrap();
-        memory.keep(cluster, first, &sight(), &sight().view).unwrap();
+        let keep = |turn| memory.keep(turn, ClusterId::draw(|| 1), &sight(), &sight().view).unwrap();
+        keep(memory.outdate().unwrap());
         assert_eq!(known(), (true, true));
         let (second, third) = (memory.outdate().unwrap(), memory.outdate().unwrap());
         assert_eq!(known(), (true, false));
-        memory.keep(cluster, second, &sight(), &sight().view).unwrap();
+        keep(second);
         assert_eq!(known(), (true, false), "more is gone by already");
-        memory.keep(cluster, third, &sight(), &sight().view).unwrap();
+        keep(third);
         assert_eq!(known(), (true, true));
     }
 
@@ -317,16 +346,16 @@ mod tests {
     fn what_is_damaged_is_nothing_known() {
         let directory = tempfile::tempdir().unwrap();
         let memory = Memory::in_directory(directory.path());
-        memory.keep(ClusterId::draw(|| 1), 0, &sight(), &sight().view).unwrap();
-        let whole = std::fs::read(&memory.0).unwrap();
+        memory.keep(memory.turn(), ClusterId::draw(|| 1), &sight(), &sight().view).unwrap();
+        let whole = std::fs::read(&memory.path).unwrap();
         for end in 0..whole.len() {
-            std::fs::write(&memory.0, &whole[..end]).unwrap();
+            std::fs::write(&memory.path, &whole[..end]).unwrap();
             assert_eq!(memory.read().is_ok(), end == whole.len() - 1, "cut at {end}");
         }
         for at in 0..whole.len() - 1 {
             let mut bytes = whole.clone();
             bytes[at] ^= 1;
-            std::fs::write(&memory.0, &bytes).unwrap();
+            std::fs::write(&memory.path, &bytes).unwrap();
             assert!(memory.read().is_err(), "changed at {at}: {:?}", String::from_utf8_lossy(&bytes));
         }
     }

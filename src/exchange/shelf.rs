@@ -8,18 +8,19 @@ use std::future::Future;
 use mgmt_consensus::ClusterId;
 use mgmt_consensus::mutant::{self, Mutant};
 
+use super::remembered::Turn;
 use super::{Board, Said};
 
 /// Where it is kept.
 pub trait Shelf: Send + Sync + 'static {
-    /// Something else than what is kept is gone by from now on, under the number that is given.
-    fn outdate(&self) -> u64;
+    /// Something else than what is kept is gone by from now on, in this turn.
+    fn outdate(&self) -> Turn;
 
     /// Waits for what else may come close after a change.
     fn settle(&self) -> impl Future<Output = ()> + Send;
 
-    /// Replaces what is kept. It is all there was, unless it was outdated under a higher number since.
-    fn keep(&self, cluster: ClusterId, number: u64, said: Said) -> impl Future<Output = ()> + Send;
+    /// Replaces what is kept. It is all there was, unless it was outdated in a later turn since.
+    fn keep(&self, cluster: ClusterId, turn: Turn, said: Said) -> impl Future<Output = ()> + Send;
 }
 
 /// Keeps what is known, for as long as it is polled.
@@ -31,11 +32,11 @@ pub async fn keeping(board: Board, shelf: &impl Shelf) {
         shelf.settle().await;
         let (said, now) = board.said();
         count = now;
-        if let Some((cluster, number)) = said.seen.filter(|_| said.seen != kept) {
+        if let Some((cluster, turn)) = said.seen.filter(|_| said.seen != kept) {
             if !mutant::is(Mutant::CollectedForgotten) {
-                shelf.keep(cluster, number, said).await;
+                shelf.keep(cluster, turn, said).await;
             }
-            kept = Some((cluster, number));
+            kept = Some((cluster, turn));
         }
     }
 }

@@ -143,6 +143,8 @@ async fn words(mesh: &Mesh, node: &Node, is_meant: impl Fn(&str) -> bool) -> Vec
                 Word::Said(standing)
             }
             Ok(_) => Word::Silent(AskError::Strange.to_string()),
+            // One that has left for good, and is in the group for a moment longer.
+            Err(AskError::Silent(_)) if !node.has_registered(&member) => Word::Excused,
             // A former life of a host that speaks; one that has said farewell; one that the leader takes for dead.
             Err(_) if speaks.contains(&member.host) || mesh.inquiries().is_gone(&member) => Word::Excused,
             Err(AskError::Silent(_)) if is_down.contains(&member.host) => Word::Excused,

@@ -106,9 +106,10 @@ impl Follower {
 
     /// The other members, and the replica that knows them.
     fn members(&self) -> Option<(Replica, BTreeMap<RaftId, String>)> {
-        let replica = self.mesh.node()?.replica.clone();
+        let node = self.mesh.node()?;
+        let replica = node.replica.clone();
         let members = replica.standing();
-        let others = members.members().filter(|(_, member)| member.host != self.own);
+        let others = members.members().filter(|(_, member)| member.host != self.own && node.has_registered(member));
         let others = others.map(|(id, member)| (id, member.host.clone())).collect();
         Some((replica, others))
     }

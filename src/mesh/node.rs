@@ -19,7 +19,7 @@ use mgmt_consensus::masters::Policy;
 use mgmt_consensus::peer::{ComeError, Otherwise, Peer};
 use mgmt_consensus::quic::{Endpoint, Quic};
 use mgmt_consensus::types::RaftId;
-use mgmt_consensus::{PeerId, Settings};
+use mgmt_consensus::{Member, PeerId, Settings};
 use mgmt_engine::Clock;
 use mgmt_store::desk::Desk;
 use mgmt_store::record::Versions;
@@ -333,6 +333,14 @@ impl Node {
     /// In words, why there is none.
     pub async fn rotate(&self) -> Result<(), String> {
         handover::rotate(&self.replica).await
+    }
+
+    /// Whether the registry, as it is here, has this member: one that has left for good may be in the group for some time
+    /// longer, and is nobody's concern any more.
+    pub fn has_registered(&self, member: &Member) -> bool {
+        let peer =
+            HostName::parse(&member.host).ok().and_then(|host| self.shared.read(|keyspace| keyspace.peer(&host)));
+        peer.is_some_and(|peer| peer.peer == member.peer)
     }
 
     /// How everybody is, as the leader sees it; `None` if there is nobody who knows.

@@ -165,8 +165,11 @@ impl Doorkeeper for Book {
     }
 
     fn addresses(&self, peer: PeerId) -> Vec<SocketAddr> {
+        let listed = self.pages().peers.get(&peer).map(|listed| listed.addresses.clone());
+        // The book follows the registry a little late. Whoever was let in just now is to be fed at once: a leader that
+        // cannot reach him tries again only 200 ms later.
+        let listed = listed.unwrap_or_else(|| self.surroundings.addresses(peer));
         let pages = self.pages();
-        let listed = pages.peers.get(&peer).map(|listed| listed.addresses.as_slice()).unwrap_or_default();
         let met = pages.met.get(&peer).copied();
         let others = listed.iter().copied().filter(|address| Some(*address) != met);
         met.into_iter().chain(others).take(ADDRESSES_MAX).collect()

@@ -2,6 +2,7 @@
 //! health as members tell it, the wishes of admins. In memory, on every peer; it counts on the one that leads.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::UNIX_EPOCH;
 
@@ -161,6 +162,16 @@ impl Surroundings {
             known.roles.retain(|other, _| *other == self.me);
         }
         known.roles.insert(peer, role);
+    }
+
+    /// Where the registry says that a peer is.
+    #[must_use]
+    pub fn addresses(&self, peer: PeerId) -> Vec<SocketAddr> {
+        self.shared.read(|keyspace| {
+            let entry = keyspace.peers().map(|(_, entry)| entry).find(|entry| entry.peer == peer);
+            let addresses = entry.iter().flat_map(|entry| entry.addresses.iter());
+            addresses.filter_map(|address| address.parse().ok()).collect()
+        })
     }
 
     /// The latest look of this peer as the leader, if it leads.

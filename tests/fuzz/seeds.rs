@@ -37,6 +37,8 @@ pub(crate) fn seeds() -> Vec<Seed> {
     seeds.extend(store());
     seeds.extend(snapshot_files());
     seeds.extend(names());
+    seeds.extend(exports());
+    seeds.extend(collected());
     seeds.extend(lies());
     seeds
 }
@@ -246,6 +248,39 @@ fn names() -> Vec<Seed> {
     let hosts =
         hosts.iter().enumerate().map(|(nth, host)| ("host_name", format!("host-{nth}"), host.as_bytes().to_vec()));
     keys.chain(hosts).collect()
+}
+
+/// As other hosts may write them.
+fn exports() -> Vec<Seed> {
+    let records = [
+        r#"{"v":1,"params":{"content":"a\n","force":true,"mode":"0640","path":"/tmp/a","state":"exists"},"sensitive":true}"#,
+        r#"{"v":1,"params":{"basename":"a","content":{"base64":"AP8H"},"dirname":"/x/","mode":"u=rwxs,g=u","owner":"root"}}"#,
+        r#"{"v":1,"params":{"path":"/x/..","source":"/etc/shadow","symlink":true}}"#,
+        r#"{"v":1,"params":{"fragments":["/a","/b"],"path":"/x/sub/","purge":true,"recurse":true}}"#,
+        r#"{"v":1,"params":{"body":"hello","fields":{"A":"b"},"journal":false,"priority":"info","syslog":true}}"#,
+        r#"{"v":1,"params":{"args":["-c"],"cmd":"/p/own","env":{"A":"b"},"timeout":1e300,"watchfiles":["/p"]}}"#,
+        r#"{"v":1,"params":{"interval":0.000000001}}"#,
+        r#"{"v":2,"all":"new"}"#,
+    ];
+    let seed = |(nth, text): (usize, &&str)| ("export", format!("export-{nth}"), text.as_bytes().to_vec());
+    records.iter().enumerate().map(seed).collect()
+}
+
+/// What a host keeps of them; the sums are made right before it is read.
+fn collected() -> Vec<Seed> {
+    let head = r#"{"v":1,"cluster":"0000-0000-0000-0007","revision":7,"at_ms":1700000000000,"asked":ASKED}"#;
+    let entry = r#"{"key":"x/a/file/one","value":"e30="}"#;
+    let inherited = r#"{"key":"x/b/file/two \u00fc","value":"/wA=","inherited":true}"#;
+    let sum = r#"{"sum":"00"}"#;
+    let files = [
+        [head.replace("ASKED", r#"[{"kind":"file","hosts":["a*"]},{"kind":"msg","name":"n"}]"#), entry.to_owned()],
+        [head.replace("ASKED", "[]"), inherited.to_owned()],
+        [head.replace("ASKED", "[]").replace("1700000000000", "18446744073709551615"), entry.to_owned()],
+    ];
+    let seed = |(nth, [head, entry]): (usize, &[String; 2])| {
+        ("collected", format!("collected-{nth}"), format!("{head}\n{entry}\n{sum}\n").into_bytes())
+    };
+    files.iter().enumerate().map(seed).collect()
 }
 
 /// A frame of the store, sealed: kind, version, what it holds.

@@ -5,6 +5,7 @@
 //! at its input twice: as it is, and with the checksums made right.
 
 pub mod disks;
+pub mod exchange;
 pub mod group;
 pub mod papers;
 pub mod play;
@@ -41,4 +42,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "host_name", check: store::host_name, read: store::read_host_name },
     Target { name: "certificates", check: papers::certificates, read: papers::read_certificates },
     Target { name: "tokens", check: papers::tokens, read: papers::read_tokens },
+    Target { name: "export", check: exchange::export, read: exchange::read_export },
+    Target { name: "collected", check: exchange::collected, read: exchange::read_collected },
 ];

@@ -62,12 +62,12 @@ struct Scene {
 }
 
 /// Somebody's papers, in the wrong hands.
-struct Stolen {
+pub(crate) struct Stolen {
     papers: Papers,
     who: Identity,
 }
 
-fn identity_of(recipe: &Recipe) -> Identity {
+pub(crate) fn identity_of(recipe: &Recipe) -> Identity {
     match identity::load(&Files::open(&recipe.home()).unwrap()).unwrap() {
         Stored::Sound(identity) => identity,
         other => panic!("{other:?}"),
@@ -105,7 +105,7 @@ impl Scene {
         self.field.peers.until(PATIENCE, "it is a member", |members| members.hosts().contains(&host));
         self.field.peers.get(host).kill();
         self.field.peers.0.remove(host);
-        Stolen { papers: papers_of(&recipe), who: identity_of(&recipe) }
+        Stolen::of(&recipe)
     }
 
     /// The authority, as whoever has broken into a master has it.
@@ -188,17 +188,22 @@ impl Honest {
 }
 
 impl Stolen {
-    fn envelope(&self, to: &Identity) -> Envelope {
+    /// Those of a host that does not run.
+    pub(crate) fn of(recipe: &Recipe) -> Self {
+        Self { papers: papers_of(recipe), who: identity_of(recipe) }
+    }
+
+    pub(crate) fn envelope(&self, to: &Identity) -> Envelope {
         let Identity { cluster, incarnation, raft, .. } = self.who;
         Envelope { cluster, from: raft.unwrap(), incarnation, to: to.raft.unwrap() }
     }
 
-    fn rogue(&self) -> Rogue {
+    pub(crate) fn rogue(&self) -> Rogue {
         Rogue::new(HOME, Some(&self.papers.credentials()), MEMBER)
     }
 }
 
-async fn asked(talk: &mut Talk, envelope: &Envelope, request: &Request) -> Answer {
+pub(crate) async fn asked(talk: &mut Talk, envelope: &Envelope, request: &Request) -> Answer {
     let answer = talk.ask(&wire::encode_request(envelope, request).unwrap()).await.expect("an answer");
     wire::decode_answer(&answer).unwrap().1
 }

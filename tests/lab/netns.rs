@@ -147,6 +147,16 @@ impl Network {
         self.rule("flush set bridge lab cut\nflush chain bridge lab loss\n");
     }
 
+    /// Packets and bytes that hosts have sent so far, all of them together.
+    pub(crate) fn passed(&self) -> (u64, u64) {
+        let output = Command::new("ip").args(["-n", &self.switch(), "-j", "-s", "link"]).output().unwrap();
+        let links: serde_json::Value = serde_json::from_slice(&output.stdout).expect("ip(8) prints JSON");
+        let ports = links.as_array().unwrap().iter();
+        let ports = ports.filter(|link| link["ifname"].as_str().is_some_and(|name| name.starts_with("port")));
+        let figure = |link: &serde_json::Value, of: &str| link["stats64"]["rx"][of].as_u64().unwrap();
+        ports.fold((0, 0), |(packets, bytes), it| (packets + figure(it, "packets"), bytes + figure(it, "bytes")))
+    }
+
     /// Gives a host another address: `10.77.1.HOST` from now on.
     pub(crate) fn readdress(&self, host: usize) -> Ipv4Addr {
         let [a, b, _, d] = self.address(host).octets();

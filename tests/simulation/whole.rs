@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
+use mgmt::exchange::remembered::Turn;
 use mgmt::exchange::{Board, Keeper, Publishing, Said, Shelf, Sight, keeping};
 use mgmt_consensus::clerk::{Clerk, Declined};
 use mgmt_consensus::mutant::{self, Mutant};
@@ -83,7 +84,7 @@ struct State {
 #[derive(Clone, Default)]
 struct Kept {
     sight: Sight,
-    /// The number of what was gone by last, and whether that is more than what is kept.
+    /// The turn of what was gone by last, and whether that is more than what is kept.
     newest: u64,
     outdated: bool,
 }
@@ -342,22 +343,22 @@ impl Estate {
 }
 
 impl Shelf for Estate {
-    fn outdate(&self) -> u64 {
+    fn outdate(&self) -> Turn {
         let mut state = self.state();
         state.kept.newest += 1;
         state.kept.outdated = true;
-        state.kept.newest
+        Turn(state.kept.newest)
     }
 
     async fn settle(&self) {
         Hosted::sleep(SETTLE).await;
     }
 
-    async fn keep(&self, _: ClusterId, number: u64, said: Said) {
+    async fn keep(&self, _: ClusterId, turn: Turn, said: Said) {
         Hosted::sleep(WRITE).await;
         let kept = &mut self.state().kept;
         kept.sight = (*said.sight).clone();
-        kept.outdated &= kept.newest != number;
+        kept.outdated &= kept.newest != turn.0;
     }
 }
 

@@ -78,13 +78,31 @@ fn field(out: &mut Vec<u8>, key: &str, value: &str) {
 
 /// RFC 3164 without a time: it would have to be local time, and daemons that read the local socket put their own there.
 fn traditional(priority: u8, body: &str) -> Vec<u8> {
-    let body = body.trim_end_matches('\n').replace('\n', " ");
-    format!("<{}>mgmt[{}]: {body}", FACILITY * 8 + priority, std::process::id()).into_bytes()
+    format!("<{}>mgmt[{}]: {}", FACILITY * 8 + priority, std::process::id(), one_line(body)).into_bytes()
+}
+
+/// A body where a line is a message and may end on a terminal: messages come from other hosts as well.
+pub(super) fn one_line(body: &str) -> String {
+    let mut line = String::with_capacity(body.len());
+    for c in body.trim_end_matches('\n').chars() {
+        match c {
+            '\n' => line.push(' '),
+            '\t' => line.push(c),
+            c if c.is_control() => line.extend(c.escape_default()),
+            c => line.push(c),
+        }
+    }
+    line
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_forges_no_line_and_moves_no_cursor() {
+        assert_eq!(one_line("a\tb\nroot: \u{1b}[2Jc\u{9b}\r\n"), "a\tb root: \\u{1b}[2Jc\\u{9b}\\r");
+    }
 
     fn receiver() -> (tempfile::TempDir, std::path::PathBuf, UnixDatagram) {
         let directory = tempfile::tempdir().unwrap();

@@ -273,6 +273,72 @@ collect:
 }
 
 #[test]
+fn items_with_one_pattern_trust_together() {
+    let owned = r#"{"v":1,"params":{"path":"/x/f","content":"a","owner":"root","group":"root"}}"#;
+    check(
+        "
+graph: g
+collect:
+- {kind: file, pattern: /p/}
+- {kind: file, pattern: /p/, hosts: ['b*'], allow: [owner]}
+- {kind: file, pattern: /p/, hosts: [bb], allow: [group]}
+- {kind: exec}
+- {kind: exec, hosts: [bb]}
+",
+        &[
+            ("a", "file", "f", owned),
+            ("ba", "file", "f", &owned.replace("/f", "/g")),
+            ("bb", "file", "f", &owned.replace("/f", "/h")),
+            ("bb", "exec", "e", r#"{"v":1,"params":{"cmd":"true"}}"#),
+        ],
+        expect![[r#"
+            file[f@a] at 4:3 path /p/f beneath /p
+            file[f@ba] at 4:3 path /p/g owner root beneath /p
+            exec[e@bb] at 7:3
+            file[f@bb] at 4:3 path /p/h owner root beneath /p
+            file[f@a] without: group is not allowed, owner is not allowed
+            file[f@ba] without: group is not allowed
+        "#]],
+    );
+}
+
+#[test]
+fn nothing_is_taken_where_a_directory_of_this_host_has_to_be() {
+    check(
+        "
+graph: g
+resources:
+  file:
+  - {name: own, path: /p/sub/own, content: a, state: exists}
+collect:
+- {kind: file, pattern: /p/}
+",
+        &[
+            ("a", "file", "sub", r#"{"v":1,"params":{"path":"/x/sub","content":"a"}}"#),
+            ("a", "file", "subs", r#"{"v":1,"params":{"path":"/x/sub.d","content":"a"}}"#),
+        ],
+        expect![[r#"
+            file[own] at 5:5 path /p/sub/own
+            file[subs@a] at 7:3 path /p/sub.d beneath /p
+            skips file[sub] of a at 7:3: its path /p/sub is above that of file[own]
+        "#]],
+    );
+}
+
+#[test]
+fn reasons_are_short_whatever_is_quoted() {
+    let record = format!(r#"{{"v":1,"params":{{"path":"/x/{0}/","{0}":1}}}}"#, "ä".repeat(100_000));
+    let assembled = with("graph: g\ncollect: [{kind: file, pattern: /p/}]\n", &[("a", "file", "f", &record)]);
+    assert!(assembled.exchanged.skipped[0].why.len() < 2_000);
+    let path = format!(r#"{{"v":1,"params":{{"path":"/x/{}"}}}}"#, "ä".repeat(100_000));
+    let assembled = with("graph: g\ncollect: [{kind: file, hosts: [a]}]\n", &[("a", "file", "f", &path)]);
+    assert!(assembled.exchanged.taken.is_empty() || assembled.exchanged.skipped.is_empty());
+    let modes = format!(r#"{{"v":1,"params":{{"path":"/x/f","mode":"{}"}}}}"#, vec!["u+r"; 60_000].join(","));
+    let assembled = with("graph: g\ncollect: [{kind: file, pattern: /p/}]\n", &[("a", "file", "f", &modes)]);
+    assert!(assembled.exchanged.skipped[0].why.contains("64 bytes at most"));
+}
+
+#[test]
 fn what_is_not_understood_is_left_alone() {
     check(
         "graph: g\ncollect:\n- {kind: file, pattern: /p/}\n- {kind: noop}",

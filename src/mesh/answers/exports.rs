@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use mgmt_consensus::Member;
 use mgmt_store::{Body, Space};
 use serde_json::{Value, json};
 
@@ -12,7 +13,7 @@ use super::keys::asked;
 use super::{LIMIT, refusals};
 use crate::cli::{Exit, Failure};
 use crate::mesh::Mesh;
-use crate::mesh::inquiry::{AskError, Asked, ask_all};
+use crate::mesh::inquiry::{AskError, Asked, ask_some};
 use crate::mesh::messages::inquiry::{Answer, Collected, Inquiry, Row};
 use crate::mesh::node::Node;
 
@@ -26,7 +27,8 @@ type Export = (String, String, String);
 pub(super) async fn exports(mesh: &Mesh) -> Value {
     let mut said = Vec::new();
     if let Some(node) = mesh.node() {
-        said = ask_all(mesh.runtime(), &node.replica, &Inquiry::Collected {}, PATIENCE).await;
+        let is_meant = |_, member: &Member| node.has_registered(member);
+        said = ask_some(mesh.runtime(), &node.replica, is_meant, &Inquiry::Collected {}, PATIENCE).await;
     }
     let stored: Vec<_> = mesh.shared().read(|keyspace| {
         let entries = keyspace.prefix(Space::Exports.prefix());
@@ -99,7 +101,7 @@ pub(super) async fn forget(mesh: &Mesh, node: &Node, name: &str) -> Result<Value
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
-    use mgmt_consensus::{Incarnation, Member, PeerId};
+    use mgmt_consensus::{Incarnation, PeerId};
 
     use super::*;
 

@@ -184,7 +184,7 @@ impl Agent {
             Ok(exports) => {
                 self.estate.ledger.wanted(self.estate.number, edition, exports.items());
                 let asks = assembled.exchanged.asks.clone();
-                self.board.want(Wants { exports: Some(Arc::new(exports)), asks });
+                self.board.want(Wants { exports: Some(Arc::new(exports)), wrong: None, asks });
                 // An edit that changed nothing of it has been published already.
                 self.estate.publishes(&self.board.said().0.publishing);
             }

@@ -1,0 +1,5 @@
+//! See `exchange::collected`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| targets::exchange::collected(bytes));

@@ -1,0 +1,5 @@
+//! See `exchange::export`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| targets::exchange::export(bytes));

@@ -277,7 +277,10 @@ impl Agent {
             self.ledger.lost(&error);
         }
         self.since = (self.shared.tally.changes(), self.shared.tally.failures(), self.clock.now());
-        let difference = self.engine.replace(graph, &debts);
+        let difference = match collected {
+            true => self.engine.update(graph),
+            false => self.engine.replace(graph, &debts),
+        };
         if collected {
             tracing::debug!(
                 "{} collected anew, {} gone",

@@ -184,12 +184,23 @@ impl Engine {
         self.shared.grants.get_or_init(|| grants);
     }
 
-    /// Replaces the graph. Equal vertices are left alone; `debts` are refreshes that an earlier run still owed.
+    /// Replaces the graph. Equal vertices are left alone, and looked at again if they have failed; `debts` are refreshes
+    /// that an earlier run still owed.
     pub fn replace(&self, graph: Graph, debts: &BTreeSet<Id>) -> Difference {
+        self.put(graph, debts, true)
+    }
+
+    /// Replaces the graph because of something that nobody of this host has done: equal vertices are left alone, also
+    /// those that have failed.
+    pub fn update(&self, graph: Graph) -> Difference {
+        self.put(graph, &BTreeSet::new(), false)
+    }
+
+    fn put(&self, graph: Graph, debts: &BTreeSet<Id>, again: bool) -> Difference {
         let now = self.shared.clock.now();
         let mut core = self.shared.lock();
         let difference = difference(&core.graph, &graph);
-        let (slots, still_running) = core.schedule.replace(&graph, &difference, debts, now);
+        let (slots, still_running) = core.schedule.replace(&graph, &difference, debts, again, now);
         let mut dropped = core.end_slots();
         for slot in still_running {
             let held = &mut core.held[slot as usize];

@@ -70,7 +70,7 @@ impl Play {
         }
     }
 
-    fn graph(&mut self, text: &str) {
+    fn graph(&mut self, text: &str, again: bool) {
         let mut graph = Graph::new("script");
         let add = |graph: &mut Graph, word: &str| {
             let name = word.trim_end_matches('\'');
@@ -98,7 +98,7 @@ impl Play {
         }
         graph.seal(&[]).expect("scripts have no cycles");
         let difference = difference(&self.graph, &graph);
-        self.schedule.replace(&graph, &difference, &BTreeSet::new(), self.now);
+        self.schedule.replace(&graph, &difference, &BTreeSet::new(), again, self.now);
         self.graph = graph;
     }
 
@@ -137,7 +137,8 @@ impl Play {
             (None, what) => Ok(Applied::Changed { deed: "done".into(), refreshed: what == "refreshed" }),
         };
         let event = match word {
-            "graph" => return self.graph(rest),
+            "graph" => return self.graph(rest, true),
+            "elsewhere" => return self.graph(rest, false),
             "meta" => return self.meta(rest),
             "hold" => return self.holding = true,
             "pull" => return self.holding = false,

@@ -14,11 +14,15 @@ impl Schedule {
     /// Puts a new graph in the place of the old one. `difference` compares the two; `debts` are refreshes that an
     /// earlier run of the program still owed. Returns the slot of each vertex of the new graph, by number, and the
     /// slots of those that leave but still have something running.
+    ///
+    /// `again`: whoever lets it have the graph is here, and may have removed what made a vertex fail, so that those that
+    /// have failed are looked at again. What other hosts change is no reason to.
     pub fn replace(
         &mut self,
         graph: &Graph,
         difference: &Difference,
         debts: &BTreeSet<Id>,
+        again: bool,
         now: Moment,
     ) -> (Vec<u32>, Vec<u32>) {
         let cause = if self.slots.is_empty() && self.lives == 0 { Cause::First } else { Cause::Reload };
@@ -32,7 +36,9 @@ impl Schedule {
             .zip(&difference.fates)
             .map(|(vertex, fate)| match fate {
                 Fate::Stays(number) => {
-                    self.look_again_if_failed(old[*number], now);
+                    if again {
+                        self.look_again_if_failed(old[*number], now);
+                    }
                     old[*number]
                 }
                 Fate::Enters => self.enter(vertex, cause, debts.contains(&vertex.id), now),
@@ -54,7 +60,6 @@ impl Schedule {
         (self.slots.clone(), still_running)
     }
 
-    /// Whoever lets it have a graph again may have removed what made a vertex fail.
     fn look_again_if_failed(&mut self, slot: u32, now: Moment) {
         if self.vertices[slot as usize].state == State::Failed {
             let revision = self.revise();

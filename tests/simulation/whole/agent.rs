@@ -139,7 +139,7 @@ impl Agent {
         self.edition = edition;
         if let Some(assembled) = self.assemble() {
             self.express(&assembled, edition);
-            self.adopt(assembled);
+            self.adopt(assembled, true);
         }
     }
 
@@ -158,7 +158,7 @@ impl Agent {
         self.options.sight = said.sight;
         // What is exported is what was read then: a document that has been edited since is another event.
         if let Some(assembled) = self.assemble() {
-            self.adopt(assembled);
+            self.adopt(assembled, false);
         }
     }
 
@@ -192,7 +192,7 @@ impl Agent {
         }
     }
 
-    fn adopt(&mut self, assembled: Assembled) {
+    fn adopt(&mut self, assembled: Assembled, again: bool) {
         let Some(graph) = assembled.graph else { return };
         let change = difference(&self.graph, &graph);
         let now = self.now();
@@ -206,7 +206,7 @@ impl Agent {
                 change.left()
             ),
         );
-        self.schedule.replace(&graph, &change, &BTreeSet::new(), now);
+        self.schedule.replace(&graph, &change, &BTreeSet::new(), again, now);
         self.graph = graph;
         self.watches.retain(|ticket, _| self.schedule.name_of(*ticket).is_some());
         self.fixes.retain(|ticket, _| self.schedule.name_of(*ticket).is_some());

@@ -63,6 +63,9 @@ pub const RESERVE_BYTES: u64 = 32 << 20;
 pub const ROOM_LOW_BYTES: u64 = 512 << 20;
 /// So is less than this share of the disk.
 pub const ROOM_LOW_SHARE: u64 = 20;
+/// More than this is enough, however large the disk: the largest store, its snapshots and its log take less. A twentieth
+/// of a large disk is more than many hosts ever have free, and a mesh of such hosts would rest at one master.
+pub const ROOM_ENOUGH_BYTES: u64 = 2 << 30;
 /// Recent entries kept in memory: what replication to a healthy member needs.
 pub const TAIL_ENTRIES_MAX: usize = 4096;
 /// Their bytes.

@@ -41,8 +41,8 @@ use crate::disk::Disk;
 use crate::ground::Ground;
 use crate::identity::Incarnation;
 use crate::limits::{
-    APPEND_BYTES_MAX, RESERVE_BYTES, ROOM_LOW_BYTES, ROOM_LOW_SHARE, SEGMENT_BYTES, WRITER_BYTES_MAX,
-    WRITER_REQUESTS_MAX,
+    APPEND_BYTES_MAX, RESERVE_BYTES, ROOM_ENOUGH_BYTES, ROOM_LOW_BYTES, ROOM_LOW_SHARE, SEGMENT_BYTES,
+    WRITER_BYTES_MAX, WRITER_REQUESTS_MAX,
 };
 use crate::types::{Entry, Group, LogId, Vote};
 
@@ -226,7 +226,7 @@ impl<G: Ground> LogStore<G> {
         let (free, total) = (self.door.disk.free()?, self.door.disk.total()?);
         Ok(if free < self.door.segment_bytes {
             Room::None
-        } else if free < self.door.room_low_bytes || free < total / ROOM_LOW_SHARE {
+        } else if free < self.door.room_low_bytes || free < (total / ROOM_LOW_SHARE).min(ROOM_ENOUGH_BYTES) {
             Room::Low
         } else {
             Room::Plenty

@@ -29,7 +29,9 @@ fn a_key_and_a_command_wait_for_a_majority() {
         let all = status["resources"].as_array().cloned().unwrap_or_default();
         all.into_iter().find(|stand| stand["resource"] == resource).unwrap_or_default()
     };
+    // First, so that it founds the mesh: an admin's host may write any key.
     field.peers.start(recipe.clone());
+    field.peers.until_formed(1, 0);
     for host in ["b", "c"] {
         let other = field.local(host);
         field.peers.start(other);

@@ -242,6 +242,8 @@ fn who_exports_what_and_who_collects_it_is_told_and_forgotten() {
     );
     stage.start("a");
     stage.until([4, 0, 0]);
+    // It founds the mesh, and so is an admin: only such a host may withdraw what another one exports.
+    stage.peers.until_formed(1, 0);
     stage.start("b");
     stage.until([6, 4, 0]);
     let exports = || stage.peers.0["a"].recipe.asked(&["exports"]);

@@ -1,7 +1,7 @@
 //! Semaphores that all hosts of the mesh share, for the engine: `meta.sema` with ids that begin with `cluster/`.
 //!
 //! One is a lock of the store, by the name behind `cluster/`: `mgmt lock` takes the same ones. All that a vertex wants is
-//! taken with one lease, which lives for as long as this host renews it; a host that dies loses it after [`TTL_S`]. While
+//! taken with one lease, which lives for as long as this host renews it; a host that dies loses it after `TTL_S` seconds. While
 //! there is no mesh or no quorum, whoever wants one waits. Each time costs the log an entry for the lease, one for each
 //! semaphore, and one to give them back.
 //!

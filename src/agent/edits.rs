@@ -104,8 +104,6 @@ impl Seen {
 #[derive(Default)]
 pub(super) struct Sources {
     seen: Arc<Seen>,
-    /// When they were read last because one had changed.
-    last: Option<tokio::time::Instant>,
     paths: BTreeSet<PathBuf>,
     watches: Vec<Guard>,
 }
@@ -127,15 +125,13 @@ impl Sources {
         self.paths = paths;
     }
 
-    /// Waits until what is there may be published. A single change of files that are there and not empty may be at once;
-    /// of what is being made anew, or written again and again, others are to see the end.
-    pub(super) async fn settled(&mut self) {
-        let calm = self.last.is_none_or(|last| last.elapsed() > SETTLE);
+    /// Waits until what is there may be published: at once where every file is there and not empty. Of one that is being
+    /// made anew, others are to see the end. What changes again and again is merged on its way.
+    pub(super) async fn settled(&self) {
         let whole = |path: &PathBuf| std::fs::metadata(path).is_ok_and(|file| file.len() > 0);
-        if !calm || !self.paths.iter().all(whole) {
+        if !self.paths.iter().all(whole) {
             self.seen.settled().await;
         }
-        self.last = Some(tokio::time::Instant::now());
     }
 
     /// Waits for the next change. Cancel safe.

@@ -130,7 +130,7 @@ impl Exchanging {
     }
 
     /// Waits until such a change is complete.
-    pub(super) async fn sources_settled(&mut self) {
+    pub(super) async fn sources_settled(&self) {
         self.sources.settled().await;
     }
 

@@ -21,15 +21,7 @@ fn watches() -> Watches {
 }
 
 fn host() -> Arc<Host> {
-    Arc::new(Host {
-        watches: watches(),
-        accounts: Default::default(),
-        syncs: Default::default(),
-        memory: Default::default(),
-        noop: false,
-        protected: Vec::new(),
-        lent: Default::default(),
-    })
+    Arc::new(Host::with(watches()))
 }
 
 /// All graph files below a directory, in order.

@@ -50,6 +50,22 @@ impl Lent {
     }
 }
 
+impl Host {
+    /// With these watches, and otherwise nothing special: nothing is remembered over restarts, nothing is protected.
+    #[must_use]
+    pub fn with(watches: Watches) -> Self {
+        Self {
+            watches,
+            accounts: Accounts::default(),
+            syncs: Syncs::default(),
+            memory: Memory::default(),
+            noop: false,
+            protected: Vec::new(),
+            lent: Lent::default(),
+        }
+    }
+}
+
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Host")

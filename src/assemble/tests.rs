@@ -39,14 +39,20 @@ fn show(assembled: &Assembled) -> String {
             }
             out.push('\n');
         }
-        let id = |number: usize| &graph.vertices()[number].id;
-        for edge in graph.edges() {
-            let notify = if edge.notify { " notify" } else { "" };
-            let automatic = if edge.automatic { " automatic" } else { "" };
-            out += &format!("{} -> {}{notify}{automatic}\n", id(edge.from), id(edge.to));
-        }
+        out += &edges(graph);
     }
     out + &assembled.problems.to_string()
+}
+
+/// A line an edge.
+fn edges(graph: &Graph) -> String {
+    let id = |number: usize| &graph.vertices()[number].id;
+    let line = |edge: &mgmt_engine::graph::Edge| {
+        let notify = if edge.notify { " notify" } else { "" };
+        let automatic = if edge.automatic { " automatic" } else { "" };
+        format!("{} -> {}{notify}{automatic}\n", id(edge.from), id(edge.to))
+    };
+    graph.edges().iter().map(line).collect()
 }
 
 /// The lines of one that are not in the other, on one line.

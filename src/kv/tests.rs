@@ -55,15 +55,7 @@ fn what_is_wrong_is_a_sentence() {
 
 #[test]
 fn parameters_are_checked() {
-    let host = Arc::new(Host {
-        watches: Watches::start().expect("the test needs an inotify instance"),
-        accounts: Default::default(),
-        syncs: Default::default(),
-        memory: Default::default(),
-        noop: false,
-        protected: Vec::new(),
-        lent: Default::default(),
-    });
+    let host = Arc::new(Host::with(Watches::start().expect("the test needs an inotify instance")));
     let said = |item: &str| {
         let text = format!("graph: g\nresources:\n  kv:\n  - {item}\n");
         let options = Options { file: "g".to_owned(), ..Options::default() };

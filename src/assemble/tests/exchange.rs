@@ -50,12 +50,7 @@ fn show(assembled: &Assembled) -> String {
             }
             out.push('\n');
         }
-        let id = |number: usize| &graph.vertices()[number].id;
-        for edge in graph.edges() {
-            let notify = if edge.notify { " notify" } else { "" };
-            let automatic = if edge.automatic { " automatic" } else { "" };
-            out += &format!("{} -> {}{notify}{automatic}\n", id(edge.from), id(edge.to));
-        }
+        out += &super::edges(graph);
     }
     let exchanged = &assembled.exchanged;
     for export in &exchanged.exports {

@@ -18,15 +18,7 @@ fn watches() -> Watches {
 
 /// This machine. The one place that knows how a host is made.
 pub(super) fn host() -> Arc<Host> {
-    Arc::new(Host {
-        watches: watches(),
-        accounts: Default::default(),
-        syncs: Default::default(),
-        memory: Default::default(),
-        noop: false,
-        protected: Vec::new(),
-        lent: Default::default(),
-    })
+    Arc::new(Host::with(watches()))
 }
 
 pub(super) static KINDS: &[&KindInfo] = &[&noop::INFO, &FILE, &EXEC, &USER];

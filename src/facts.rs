@@ -1,13 +1,15 @@
 //! What is known of this host.
 //!
 //! Read from files below a root directory and a few system calls; parsing is in pure functions. Promises an answer in
-//! every case: what cannot be found out is absent, and never an error. Asks no service and starts no program.
+//! every case: what cannot be found out is absent, and never an error. Asks no service and starts no program. What kinds of
+//! resource decide by is theirs to find out ([`Machine`]), and shown here.
 
 mod parse;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use mgmt_resources::machine::Machine;
 use serde::Serialize;
 
 /// What is known of this host.
@@ -50,19 +52,6 @@ pub struct Os {
     pub version: Option<String>,
 }
 
-/// Package managers by the file that shows them. A distribution's own comes before those that can be added to any.
-const PACKAGE_MANAGERS: [(&str, &str); 9] = [
-    ("usr/bin/apt-get", "apt"),
-    ("usr/bin/dnf", "dnf"),
-    ("usr/bin/zypper", "zypper"),
-    ("usr/bin/pacman", "pacman"),
-    ("sbin/apk", "apk"),
-    ("usr/bin/emerge", "portage"),
-    ("usr/bin/xbps-install", "xbps"),
-    ("usr/bin/yum", "yum"),
-    ("nix/store", "nix"),
-];
-
 impl Facts {
     /// Those of this machine.
     pub fn gather() -> Self {
@@ -72,15 +61,16 @@ impl Facts {
     /// Those that files below `root` tell; what only the kernel knows is this machine's.
     fn below(root: &Path) -> Self {
         let reader = Reader { root };
+        let Machine { os, init, package_manager } = Machine::below(root);
         let uname = rustix::system::uname();
         let kernel = uname.release().to_string_lossy().into_owned();
         let uid = rustix::process::geteuid().as_raw();
         Self {
             hostname: hostname(),
-            os: reader.os(),
+            os: Os { id: os.id, name: os.name, version: os.version },
             architecture: uname.machine().to_string_lossy().into_owned(),
-            init: reader.init(),
-            package_manager: reader.package_manager(),
+            init,
+            package_manager,
             cpus: std::thread::available_parallelism().ok().map(usize::from),
             memory: reader.text("proc/meminfo").and_then(|text| parse::memory(&text)),
             uid,
@@ -119,25 +109,6 @@ impl Reader<'_> {
     /// The only line of a file.
     fn line(&self, name: &str) -> Option<String> {
         self.text(name).map(|text| text.trim().to_owned()).filter(|line| !line.is_empty())
-    }
-
-    fn os(&self) -> Os {
-        let text = self.text("etc/os-release").or_else(|| self.text("usr/lib/os-release"));
-        text.map(|text| parse::os(&text)).unwrap_or_default()
-    }
-
-    fn init(&self) -> Option<String> {
-        if self.exists("run/systemd/system") {
-            return Some("systemd".to_owned());
-        }
-        if self.exists("run/openrc") {
-            return Some("openrc".to_owned());
-        }
-        self.line("proc/1/comm")
-    }
-
-    fn package_manager(&self) -> Option<&'static str> {
-        PACKAGE_MANAGERS.iter().find(|(file, _)| self.exists(file)).map(|(_, name)| *name)
     }
 
     fn container(&self, kernel: &str) -> Option<String> {

@@ -16,11 +16,12 @@ const ARROWS: [(&str, &str, &[&str]); 5] = [
 ];
 
 /// Dependencies, as code names them, and the files (or folders beside them) that may.
-const DOORS: [(&str, &[&str]); 22] = [
+const DOORS: [(&str, &[&str]); 23] = [
     ("petgraph", &["engine/src/graph"]),
     ("inotify", &["resources/src/watches"]),
     ("shlex", &["resources/src/exec"]),
     ("libc", &["resources/src/exec"]),
+    ("zbus", &["resources/src/bus"]),
     ("saphyr_parser", &["src/document"]),
     ("strsim", &["src/diagnostic"]),
     ("similar", &["src/cli/plan"]),

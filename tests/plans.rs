@@ -29,9 +29,7 @@ use mgmt_engine::runner::{Condition, Config, Engine, Ledger, Observer};
 use mgmt_engine::schedule::Options as EngineOptions;
 use mgmt_engine::{Clock, Graph, Id};
 use mgmt_resources::Host;
-use mgmt_resources::accounts::Accounts;
 use mgmt_resources::memory::Memory;
-use mgmt_resources::syncs::Syncs;
 use mgmt_resources::watches::Watches;
 
 use chance::Chance;
@@ -177,15 +175,7 @@ fn watches() -> Watches {
 }
 
 fn assembled(pair: &Pair, root: &Path) -> Option<Graph> {
-    let host = Arc::new(Host {
-        watches: watches(),
-        accounts: Accounts::new(),
-        syncs: Syncs::new(),
-        memory: Memory::at(root.join("memory")),
-        noop: false,
-        protected: Vec::new(),
-        lent: Default::default(),
-    });
+    let host = Arc::new(Host { memory: Memory::at(root.join("memory")), ..Host::with(watches()) });
     let options = Options { file: "random".into(), directory: root.into(), hostname: "h".into(), ..Options::default() };
     let assembled = assemble::assemble_bytes(pair.graph.to_string().as_bytes(), &options, KINDS, &host);
     let contradicts = assembled.problems.to_string().contains("does not wait for") || unmakes(&pair.graph);

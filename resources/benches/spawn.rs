@@ -15,7 +15,7 @@ use mgmt_engine::resource::{Cause, Check, Look, Work};
 use mgmt_engine::{Clock, Moment};
 use mgmt_resources::exec::INFO;
 use mgmt_resources::kind::{Context, Params, Value};
-use mgmt_resources::{Host, accounts::Accounts, memory::Memory, syncs::Syncs, watches::Watches};
+use mgmt_resources::{Host, memory::Memory, watches::Watches};
 
 const RUNS: usize = 1_000;
 const THREADS: usize = 2;
@@ -93,15 +93,8 @@ fn bare(piped: bool) {
 }
 
 fn resource(cwd: Option<&str>) -> AnyResource {
-    let host = Arc::new(Host {
-        watches: Watches::start().unwrap(),
-        accounts: Accounts::default(),
-        syncs: Syncs::default(),
-        memory: Memory::at(PathBuf::from("/nonexistent")),
-        noop: false,
-        protected: Vec::new(),
-        lent: Default::default(),
-    });
+    let host =
+        Arc::new(Host { memory: Memory::at(PathBuf::from("/nonexistent")), ..Host::with(Watches::start().unwrap()) });
     let mut params = Params::default();
     params.set("cmd", Value::Text("true".to_owned()));
     params.set("env", Value::Map(BTreeMap::new()));
@@ -114,6 +107,7 @@ fn resource(cwd: Option<&str>) -> AnyResource {
         name: "bench",
         first_dialect: false,
         sensitive: false,
+        grouped: true,
         managed: &managed,
         trees: &managed,
         beneath: None,

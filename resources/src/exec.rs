@@ -312,12 +312,7 @@ mod tests;
 #[cfg(test)]
 pub(crate) fn test_host(directory: &Path) -> Arc<crate::Host> {
     Arc::new(crate::Host {
-        watches: crate::watches::Watches::shared(),
-        accounts: crate::accounts::Accounts::default(),
-        syncs: crate::syncs::Syncs::default(),
         memory: crate::memory::Memory::at(directory.join("memory")),
-        noop: false,
-        protected: Vec::new(),
-        lent: Default::default(),
+        ..crate::Host::with(crate::watches::Watches::shared())
     })
 }

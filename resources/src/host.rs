@@ -9,8 +9,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::accounts::Accounts;
+use crate::bus::{Bus, Which};
+use crate::machine::Machine;
 use crate::memory::Memory;
+use crate::packages::Packages;
 use crate::syncs::Syncs;
+use crate::systemd::Systemd;
 use crate::watches::Watches;
 
 /// This machine, as resources see it.
@@ -23,6 +27,14 @@ pub struct Host {
     pub syncs: Syncs,
     /// What resources remember over restarts.
     pub memory: Memory,
+    /// What it is: the facts that kinds choose their ways by.
+    pub machine: Machine,
+    /// The system bus.
+    pub bus: Arc<Bus>,
+    /// Services, units, scopes.
+    pub systemd: Systemd,
+    /// The package database, and what changes it.
+    pub packages: Packages,
     /// Nothing of this machine may be changed: not even what was left behind is cleaned away.
     pub noop: bool,
     /// The state directory, the graph file: never removed, purged or replaced, nor is anything above them.
@@ -54,8 +66,13 @@ impl Host {
     /// With these watches, and otherwise nothing special: nothing is remembered over restarts, nothing is protected.
     #[must_use]
     pub fn with(watches: Watches) -> Self {
+        let bus = Arc::new(Bus::new(Which::System));
         Self {
             watches,
+            machine: Machine::gather(),
+            systemd: Systemd::new(Arc::clone(&bus)),
+            packages: Packages::new(Arc::clone(&bus)),
+            bus,
             accounts: Accounts::default(),
             syncs: Syncs::default(),
             memory: Memory::default(),

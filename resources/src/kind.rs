@@ -181,6 +181,8 @@ pub struct Context<'a> {
     pub first_dialect: bool,
     /// Contents, commands and output must appear nowhere.
     pub sensitive: bool,
+    /// It may be changed together with others of its kind, where that saves work (`meta.autogroup`).
+    pub grouped: bool,
     /// The normalised paths of the graph's other file resources that lie below what this one purges. Empty on the first
     /// build; a resource whose [`Facets::purges`] is set is built a second time with them.
     pub managed: &'a Arc<BTreeSet<PathBuf>>,

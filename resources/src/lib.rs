@@ -4,15 +4,20 @@
 //! file's syntax, the schedule, a store, or (from one kind to the next) each other.
 
 pub mod accounts;
+pub mod bus;
 pub mod exec;
 pub mod file;
 pub mod host;
 pub mod kind;
+pub mod machine;
 pub mod memory;
 pub mod msg;
 pub mod noop;
+pub mod packages;
 pub mod syncs;
+pub mod systemd;
 pub mod timer;
+pub mod tools;
 pub mod watches;
 
 pub use host::{Host, HostRef, Lent};

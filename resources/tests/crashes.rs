@@ -155,15 +155,7 @@ fn converge(scenario: &Scenario, root: &Path) {
         };
         params.set(field.name, value);
     }
-    let host = Arc::new(Host {
-        watches: mgmt_resources::watches::Watches::start().unwrap(),
-        accounts: mgmt_resources::accounts::Accounts::new(),
-        syncs: mgmt_resources::syncs::Syncs::new(),
-        memory: Default::default(),
-        noop: false,
-        protected: Vec::new(),
-        lent: Default::default(),
-    });
+    let host = Arc::new(Host::with(mgmt_resources::watches::Watches::start().unwrap()));
     let managed = Arc::new(BTreeSet::new());
     let beneath = scenario.beneath.map(|name| root.join(name));
     let context = Context {
@@ -171,6 +163,7 @@ fn converge(scenario: &Scenario, root: &Path) {
         name: "x",
         first_dialect: false,
         sensitive: false,
+        grouped: true,
         managed: &managed,
         trees: &managed,
         beneath: beneath.as_deref(),

@@ -12,7 +12,7 @@ use mgmt_engine::erased::{AnyResource, Fix};
 use mgmt_engine::resource::{Cause, Check, Look, Work};
 use mgmt_resources::exec::{INFO, identity, reaper};
 use mgmt_resources::kind::{Context, Params, Value};
-use mgmt_resources::{Host, accounts::Accounts, memory::Memory, syncs::Syncs, watches::Watches};
+use mgmt_resources::{Host, accounts::Accounts, memory::Memory, watches::Watches};
 
 fn main() {
     let args: Vec<_> = std::env::args_os().collect();
@@ -32,15 +32,7 @@ fn main() {
 }
 
 fn exec(directory: &Path, set: &[(&'static str, &str)]) -> AnyResource {
-    let host = Arc::new(Host {
-        watches: Watches::start().unwrap(),
-        accounts: Accounts::default(),
-        syncs: Syncs::default(),
-        memory: Memory::at(directory.join("memory")),
-        noop: false,
-        protected: Vec::new(),
-        lent: Default::default(),
-    });
+    let host = Arc::new(Host { memory: Memory::at(directory.join("memory")), ..Host::with(Watches::start().unwrap()) });
     let mut params = Params::default();
     set.iter().for_each(|(field, value)| params.set(field, Value::Text((*value).to_owned())));
     params.set("env", Value::Map(BTreeMap::from([("OUT".to_owned(), directory.join("out").display().to_string())])));
@@ -50,6 +42,7 @@ fn exec(directory: &Path, set: &[(&'static str, &str)]) -> AnyResource {
         name: "test",
         first_dialect: false,
         sensitive: false,
+        grouped: true,
         managed: &managed,
         trees: &managed,
         beneath: None,

@@ -258,6 +258,7 @@ impl Builder<'_> {
             name: &id.name,
             first_dialect: *first_dialect,
             sensitive: meta.sensitive,
+            grouped: meta.autogroup,
             managed,
             trees,
             beneath: beneath.as_deref(),

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use mgmt_engine::Clock;
-use mgmt_resources::accounts::Accounts;
-use mgmt_resources::syncs::Syncs;
 use mgmt_resources::watches::Watches;
 use mgmt_resources::{Host, Lent};
 
@@ -142,13 +140,11 @@ pub fn host(home: &Home, source: &Source, noop: bool) -> Result<Arc<Host>, Failu
         protected.push(mgmt_resources::kind::normal(&path));
     }
     Ok(Arc::new(Host {
-        watches,
-        accounts: Accounts::new(),
-        syncs: Syncs::new(),
         memory: mgmt_resources::memory::Memory::at(home.directory().join("memory")),
         noop,
         protected,
         lent: Lent::default().with(Link::new()),
+        ..Host::with(watches)
     }))
 }
 

@@ -1,37 +1,5 @@
 //! What files say about a host. Pure.
 
-use super::Os;
-
-/// The distribution, from the text of `os-release`.
-pub(super) fn os(text: &str) -> Os {
-    let value = |key: &str| {
-        let assigned = |line: &str| line.trim().strip_prefix(key)?.strip_prefix('=').map(unquoted);
-        // As in a shell, the last one holds.
-        text.lines().rev().find_map(assigned).filter(|value| !value.is_empty())
-    };
-    Os { id: value("ID"), name: value("PRETTY_NAME").or_else(|| value("NAME")), version: value("VERSION_ID") }
-}
-
-/// A value of a shell assignment, without its quotes.
-fn unquoted(text: &str) -> String {
-    let text = text.trim();
-    let inner = |quote: char| text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote));
-    if let Some(text) = inner('\'') {
-        return text.to_owned();
-    }
-    let mut out = String::new();
-    let mut escaped = false;
-    for c in inner('"').unwrap_or(text).chars() {
-        if c == '\\' && !escaped {
-            escaped = true;
-        } else {
-            out.push(c);
-            escaped = false;
-        }
-    }
-    out
-}
-
 /// Bytes of memory, from the text of `meminfo`.
 pub(super) fn memory(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
@@ -78,16 +46,6 @@ pub(super) fn is_virtual(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn os_release_is_read_as_a_shell_would() {
-        let text = "# a comment\nNAME='Arch Linux'\nID=arch\nID_LIKE=x\nBUILD_ID=rolling\n";
-        let read = os(text);
-        assert_eq!((read.id.as_deref(), read.name.as_deref(), read.version), (Some("arch"), Some("Arch Linux"), None));
-        let read = os("ID=a\nID=b\nPRETTY_NAME=\"say \\\"hi\\\"\"\nVERSION_ID=\"\"\n");
-        assert_eq!((read.id.as_deref(), read.name.as_deref(), read.version), (Some("b"), Some("say \"hi\""), None));
-        assert_eq!(os("\u{0}=\n====\nID"), Os::default());
-    }
 
     #[test]
     fn memory_is_in_bytes() {

@@ -30,17 +30,8 @@ collect:
 - {kind: timer, hosts: [b]}
 ";
 
-static HOST: LazyLock<Arc<Host>> = LazyLock::new(|| {
-    Arc::new(Host {
-        watches: Watches::start().expect("files can be watched here"),
-        accounts: Default::default(),
-        syncs: Default::default(),
-        memory: Default::default(),
-        noop: true,
-        protected: Vec::new(),
-        lent: Default::default(),
-    })
-});
+static HOST: LazyLock<Arc<Host>> =
+    LazyLock::new(|| Arc::new(Host { noop: true, ..Host::with(Watches::start().expect("files can be watched here")) }));
 
 /// An export that can be read is written the same; and whatever it is, the graph that collects it is there, with what is
 /// its own, and nothing has left its place.

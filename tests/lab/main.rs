@@ -20,6 +20,7 @@ macro_rules! needs {
 }
 
 mod agent;
+mod booted;
 mod delay;
 mod disk;
 mod machine;
@@ -56,4 +57,5 @@ mod power;
 mod refusals;
 mod rolling;
 mod semaphores;
+mod services;
 mod signals;

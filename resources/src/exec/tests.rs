@@ -38,6 +38,7 @@ fn built(name: &str, directory: &Path, set: &[(&'static str, Value)]) -> Result<
         name,
         first_dialect: false,
         sensitive: false,
+        grouped: true,
         managed: &managed,
         trees: &managed,
         beneath: None,

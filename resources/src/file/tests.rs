@@ -107,15 +107,8 @@ impl Bench {
     }
 
     fn build(&self, mut params: Params) -> Result<Built, Vec<Problem>> {
-        let host = Arc::new(Host {
-            watches: crate::watches::Watches::shared(),
-            accounts: crate::accounts::Accounts::new(),
-            syncs: crate::syncs::Syncs::new(),
-            memory: Default::default(),
-            noop: false,
-            protected: self.protected.clone(),
-            lent: Default::default(),
-        });
+        let host =
+            Arc::new(Host { protected: self.protected.clone(), ..Host::with(crate::watches::Watches::shared()) });
         let (managed, trees) = (Arc::new(self.managed.clone()), Arc::new(self.trees.clone()));
         let beneath = self.beneath.map(|name| self.path(name));
         let context = Context {
@@ -123,6 +116,7 @@ impl Bench {
             name: "x",
             first_dialect: self.first_dialect,
             sensitive: false,
+            grouped: true,
             managed: &managed,
             trees: &trees,
             beneath: beneath.as_deref(),

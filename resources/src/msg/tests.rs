@@ -19,6 +19,7 @@ fn built(set: &[(&'static str, Value)]) -> Result<Built, Vec<String>> {
         name: "hello",
         first_dialect: false,
         sensitive: false,
+        grouped: true,
         managed: &managed,
         trees: &managed,
         beneath: None,

@@ -67,15 +67,7 @@ impl Files {
 
     /// This host, as its resources see it.
     pub(crate) fn host(&self) -> Arc<Host> {
-        Arc::new(Host {
-            watches: watches(),
-            accounts: Default::default(),
-            syncs: Default::default(),
-            memory: Default::default(),
-            noop: false,
-            protected: Vec::new(),
-            lent: mgmt_resources::Lent::default().with(self.clone()),
-        })
+        Arc::new(Host { lent: mgmt_resources::Lent::default().with(self.clone()), ..Host::with(watches()) })
     }
 
     fn tree(&self) -> MutexGuard<'_, Tree> {

@@ -81,8 +81,9 @@ impl Booted {
     /// Starts an agent there on this graph. What it logs is at `/var/log/mgmt.log`.
     pub(crate) fn agent(&self, graph: &str) -> Agent {
         self.write("/etc/mgmt/graph.yaml", graph);
-        let line = "exec mgmt run --hostname lab --prefix /var/lib/mgmt /etc/mgmt/graph.yaml >>/var/log/mgmt.log 2>&1";
-        Agent(self.command(&["sh", "-c", line]).spawn().unwrap())
+        let line = "echo $$ >/run/agent.pid; exec mgmt run --hostname lab --prefix /var/lib/mgmt /etc/mgmt/graph.yaml >>/var/log/mgmt.log 2>&1";
+        let child = self.command(&["sh", "-c", line]).spawn().unwrap();
+        Agent { child, host: self.name.clone() }
     }
 
     /// What an agent there has logged.
@@ -120,22 +121,30 @@ impl Drop for Booted {
 }
 
 /// A running agent, ended with this.
-pub(crate) struct Agent(Child);
+pub(crate) struct Agent {
+    child: Child,
+    host: String,
+}
 
 impl Agent {
-    /// Ends it in order, and waits for that.
+    /// Ends it in order, and waits for that; its exit status.
     pub(crate) fn end(mut self) -> Option<i32> {
-        let pid = rustix::process::Pid::from_child(&self.0);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        self.0.wait().unwrap().code()
+        self.signal("TERM");
+        self.child.wait().unwrap().code()
+    }
+
+    /// Sends a signal: what runs on this side is only a door, which passes none on.
+    pub(crate) fn signal(&self, name: &str) {
+        let line = format!("kill -{name} $(cat /run/agent.pid)");
+        script("systemd-host", &["exec", &self.host, "--", "sh", "-c", &line]);
     }
 }
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // It has ended already where a test ended it.
-        self.0.kill().ok();
-        self.0.wait().ok();
+        // It has ended already where a test ended it; its host, and what runs there, is about to go.
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
 

@@ -23,6 +23,7 @@ mod tests;
 mod tree;
 mod write;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -31,12 +32,13 @@ use mgmt_engine::resource::{
 };
 
 use crate::host::HostRef;
-use crate::kind::{Built, Context, Field, KindInfo, Params, Problem, Shape};
+use crate::kind::{Built, Context, Facets, Field, KindInfo, Params, Problem, Shape};
 use crate::watches::Guard;
 
 use attributes::Ids;
-use desired::{Desired, Want};
-use drift::Drift;
+pub(crate) use contents::{Made, Maker};
+use desired::{Contents, Desired, Want};
+pub(crate) use drift::Drift;
 use look::{Looker, Outlook, Trouble};
 use place::Way;
 
@@ -154,7 +156,7 @@ const fn field(name: &'static str, shape: Shape, default: &'static str, doc: &'s
 
 /// One path, as it shall be.
 #[derive(Debug, Clone, PartialEq)]
-struct File {
+pub(crate) struct File {
     desired: Arc<Desired>,
     host: HostRef,
     unsynced: Unsynced,
@@ -174,9 +176,35 @@ impl PartialEq for Unsynced {
 fn build(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Problem>> {
     let (desired, warnings) = desired::desired(params, context)?;
     let facets = desired.facets();
-    let host = HostRef(Arc::clone(context.host));
-    let resource = File { desired: Arc::new(desired), host, unsynced: Unsynced::default() };
-    Ok(Built { resource: Arc::new(resource), facets, warnings })
+    Ok(Built { resource: Arc::new(File::of(desired, context)), facets, warnings })
+}
+
+impl File {
+    /// A file that always exists, with contents that somebody else makes; for kinds that get them elsewhere. Takes `path`,
+    /// `mode`, `owner` and `group`.
+    pub(crate) fn made(
+        params: &mut Params,
+        context: &Context<'_>,
+        maker: Arc<dyn Maker>,
+    ) -> Result<(Self, Facets), Vec<Problem>> {
+        let (mut desired, _) = desired::desired(params, context)?;
+        if !matches!(desired.want, Want::File(_)) {
+            return Err(vec![Problem::new("path", "ends with a slash, but it is a file")]);
+        }
+        (desired.want, desired.create) = (Want::File(Contents::Made(Made(maker))), true);
+        let facets = desired.facets();
+        Ok((Self::of(desired, context), facets))
+    }
+
+    fn of(desired: Desired, context: &Context<'_>) -> Self {
+        let host = HostRef(Arc::clone(context.host));
+        Self { desired: Arc::new(desired), host, unsynced: Unsynced::default() }
+    }
+
+    /// Where it stands.
+    pub(crate) fn path(&self) -> &Path {
+        &self.desired.path
+    }
 }
 
 impl Resource for File {

@@ -4,7 +4,11 @@
 //! file's syntax, the schedule, a store, or (from one kind to the next) each other.
 
 pub mod accounts;
+#[cfg(test)]
+mod bed;
 pub mod bus;
+mod checksum;
+pub mod download;
 pub mod exec;
 pub mod file;
 pub mod host;
@@ -24,4 +28,4 @@ pub use host::{Host, HostRef, Lent};
 pub use kind::KindInfo;
 
 /// All kinds, in the order `explain` lists them.
-pub static KINDS: &[&KindInfo] = &[&noop::INFO, &file::INFO, &exec::INFO, &timer::INFO, &msg::INFO];
+pub static KINDS: &[&KindInfo] = &[&noop::INFO, &file::INFO, &exec::INFO, &download::INFO, &timer::INFO, &msg::INFO];

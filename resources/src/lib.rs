@@ -4,6 +4,7 @@
 //! file's syntax, the schedule, a store, or (from one kind to the next) each other.
 
 pub mod accounts;
+pub mod archive;
 #[cfg(test)]
 mod bed;
 pub mod bus;
@@ -28,4 +29,5 @@ pub use host::{Host, HostRef, Lent};
 pub use kind::KindInfo;
 
 /// All kinds, in the order `explain` lists them.
-pub static KINDS: &[&KindInfo] = &[&noop::INFO, &file::INFO, &exec::INFO, &download::INFO, &timer::INFO, &msg::INFO];
+pub static KINDS: &[&KindInfo] =
+    &[&noop::INFO, &file::INFO, &exec::INFO, &download::INFO, &archive::INFO, &timer::INFO, &msg::INFO];

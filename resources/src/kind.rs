@@ -217,6 +217,8 @@ pub struct Facets {
     pub provides: Vec<Anchor>,
     /// What it wants to come before it, where something provides it.
     pub wants: Vec<Anchor>,
+    /// The package it puts onto the machine.
+    pub ships: Option<Shipped>,
     /// It is about what hosts share: a graph with such a resource needs a part in a mesh.
     pub shared: bool,
 }
@@ -228,10 +230,29 @@ pub enum Anchor {
     Path(PathBuf),
     /// The nearest provided ancestor directory of this path. Only wanted, never provided.
     Parent(PathBuf),
+    /// Everything that is provided right inside this directory. Only wanted, never provided.
+    In(PathBuf),
+    /// The package that ships this path or the nearest directory above it. Only wanted, never provided; whoever wants
+    /// [`Anchor::Parent`] of a path wants this as well.
+    Shipped(PathBuf),
+    /// A unit of systemd, with its suffix: from whoever makes it, or from the package that ships it.
+    Unit(String),
     /// A user of this name.
     User(String),
     /// A group of this name.
     Group(String),
+    /// The leaving of a user from the group of this name: what removes a group wants it.
+    Leaves(String),
+}
+
+/// A package, as far as it is known what it brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shipped {
+    /// Its name.
+    pub name: String,
+    /// What its list of files says; empty where it is not installed yet: then only what packages of that name usually
+    /// ship is known.
+    pub paths: Arc<[Box<Path>]>,
 }
 
 /// What is wrong with one parameter.

@@ -135,7 +135,15 @@ fn facets(exec: &Exec) -> Facets {
         let program = Path::new(&line.program);
         let relative = line.program.contains('/').then(|| setting.cwd.as_ref().map(|cwd| cwd.join(program))).flatten();
         let programs = [program.is_absolute().then(|| program.to_path_buf()), relative, line.script.clone()];
-        wants.extend(programs.into_iter().flatten().map(|program| Anchor::Path(normal(&program))));
+        for program in programs.into_iter().flatten().map(|program| normal(&program)) {
+            wants.push(Anchor::Shipped(program.clone()));
+            wants.push(Anchor::Path(program));
+        }
+        if !line.program.contains('/') {
+            // Where packages put programs; `/usr/bin` is the same place to whoever looks.
+            let places = ["/bin", "/sbin"].map(|directory| Anchor::Shipped(Path::new(directory).join(program)));
+            wants.extend(places);
+        }
     }
     if let Some(cwd) = &setting.cwd {
         wants.push(Anchor::Path(normal(cwd)));

@@ -203,8 +203,11 @@ fn it_comes_after_its_programs_directory_user_and_group() {
     let parent = Anchor::Parent("/srv/app".into());
     let people = [Anchor::User("web".into()), Anchor::Group("www".into())];
     let mut expected = vec![path("/bin/sh"), path("/opt/a"), path("/opt/c"), path("/srv/app"), parent];
+    expected.extend(["/bin/sh", "/opt/a", "/opt/c"].map(|path| Anchor::Shipped(path.into())));
     expected.extend(people);
     assert_eq!(wants, expected);
+    let wants = built("x", Path::new("/nonexistent"), &[("cmd", text("nginx -t"))]).unwrap().facets.wants;
+    assert_eq!(wants, ["/bin/nginx", "/sbin/nginx"].map(|path| Anchor::Shipped(path.into())));
 }
 
 // Running.

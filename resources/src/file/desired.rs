@@ -305,6 +305,7 @@ impl Desired {
             provides: vec![Anchor::Path(self.path.clone())],
             wants,
             shared: false,
+            ships: None,
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod accounts;
 pub mod archive;
 #[cfg(test)]
+#[path = "tests/bed.rs"]
 mod bed;
 pub mod bus;
 mod checksum;

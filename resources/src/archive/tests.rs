@@ -4,8 +4,10 @@ use std::fs;
 use std::io::{Cursor, Write as _};
 use std::os::unix::fs::{MetadataExt as _, symlink};
 
+use super::build::build;
 use super::*;
 use crate::bed::{self, Bed};
+use crate::kind::Anchor;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use mgmt_engine::erased::AnyResource;

@@ -46,6 +46,7 @@ mod forming;
 mod founding;
 mod growth;
 mod hostile;
+mod isolate;
 mod keys;
 mod kills;
 mod leaving;

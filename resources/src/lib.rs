@@ -4,9 +4,11 @@
 //! file's syntax, the schedule, a store, or (from one kind to the next) each other.
 
 pub mod accounts;
+mod aside;
 pub mod bus;
 pub mod exec;
 pub mod file;
+pub mod group;
 pub mod host;
 pub mod kind;
 pub mod machine;
@@ -18,10 +20,12 @@ pub mod syncs;
 pub mod systemd;
 pub mod timer;
 pub mod tools;
+pub mod user;
 pub mod watches;
 
 pub use host::{Host, HostRef, Lent};
 pub use kind::KindInfo;
 
 /// All kinds, in the order `explain` lists them.
-pub static KINDS: &[&KindInfo] = &[&noop::INFO, &file::INFO, &exec::INFO, &timer::INFO, &msg::INFO];
+pub static KINDS: &[&KindInfo] =
+    &[&noop::INFO, &file::INFO, &exec::INFO, &timer::INFO, &msg::INFO, &user::INFO, &group::INFO];

@@ -40,6 +40,8 @@ pub struct Tool {
 /// How a program ended, and the last of what it said.
 #[derive(Debug)]
 pub struct Said {
+    /// Its name.
+    pub name: &'static str,
     /// Its exit status.
     pub status: ExitStatus,
     /// From its standard output.
@@ -49,6 +51,19 @@ pub struct Said {
 }
 
 impl Said {
+    /// The same, if it was a good end.
+    ///
+    /// # Errors
+    /// It ended with anything but 0: with its last words.
+    pub fn good(self) -> Result<Self, Fault> {
+        if self.status.success() {
+            return Ok(self);
+        }
+        let words = self.last_words();
+        let colon = if words.is_empty() { "" } else { ": " };
+        Err(Fault::new(format!("{} ended with {}{colon}{words}", self.name, status(self.status))))
+    }
+
     /// The last lines it said, on one line, for people: of its errors, or else of its output.
     #[must_use]
     pub fn last_words(&self) -> String {
@@ -155,7 +170,7 @@ impl Tool {
         let mut child = command.spawn().map_err(|error| Fault::path("run", &path, error))?;
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let (name, most) = (self.name, self.said_bytes_max);
-        let talk = talk(&mut child, self.input, most);
+        let talk = talk(name, &mut child, self.input, most);
         let ended = match self.within {
             None => talk.await,
             Some(time) => match timeout(time, talk).await {
@@ -177,14 +192,7 @@ impl Tool {
     /// # Errors
     /// As [`ended`](Self::ended); or it ended with anything but 0: with its last words.
     pub async fn done(self) -> Result<Said, Fault> {
-        let name = self.name;
-        let said = self.ended().await?;
-        if said.status.success() {
-            return Ok(said);
-        }
-        let words = said.last_words();
-        let colon = if words.is_empty() { "" } else { ": " };
-        Err(Fault::new(format!("{name} ended with {}{colon}{words}", status(said.status))))
+        self.ended().await?.good()
     }
 }
 
@@ -198,7 +206,7 @@ fn status(status: ExitStatus) -> String {
     }
 }
 
-async fn talk(child: &mut Child, input: Vec<u8>, most: usize) -> std::io::Result<Said> {
+async fn talk(name: &'static str, child: &mut Child, input: Vec<u8>, most: usize) -> std::io::Result<Said> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let feed = async {
         if let Some(mut stdin) = stdin {
@@ -207,7 +215,7 @@ async fn talk(child: &mut Child, input: Vec<u8>, most: usize) -> std::io::Result
         }
     };
     let (status, out, err, ()) = tokio::join!(child.wait(), tail(stdout, most), tail(stderr, most), feed);
-    Ok(Said { status: status?, out: out?, err: err? })
+    Ok(Said { name, status: status?, out: out?, err: err? })
 }
 
 /// The last bytes of a stream.

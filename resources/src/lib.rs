@@ -4,8 +4,14 @@
 //! file's syntax, the schedule, a store, or (from one kind to the next) each other.
 
 pub mod accounts;
+pub mod archive;
 mod aside;
+#[cfg(test)]
+#[path = "tests/bed.rs"]
+mod bed;
 pub mod bus;
+mod checksum;
+pub mod download;
 pub mod exec;
 pub mod file;
 pub mod group;
@@ -27,5 +33,14 @@ pub use host::{Host, HostRef, Lent};
 pub use kind::KindInfo;
 
 /// All kinds, in the order `explain` lists them.
-pub static KINDS: &[&KindInfo] =
-    &[&noop::INFO, &file::INFO, &exec::INFO, &timer::INFO, &msg::INFO, &user::INFO, &group::INFO];
+pub static KINDS: &[&KindInfo] = &[
+    &noop::INFO,
+    &file::INFO,
+    &exec::INFO,
+    &download::INFO,
+    &archive::INFO,
+    &timer::INFO,
+    &msg::INFO,
+    &user::INFO,
+    &group::INFO,
+];

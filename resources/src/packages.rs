@@ -7,6 +7,7 @@
 mod apt;
 mod catalog;
 mod dpkg;
+mod hub;
 mod kept;
 mod queue;
 mod run;
@@ -18,20 +19,29 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use mgmt_engine::resource::Fault;
+use mgmt_engine::resource::{Fault, Signal};
 
 use self::catalog::Catalog;
+use self::hub::{Hub, Interest};
 use self::queue::Queue;
 use crate::bus::{Bus, Which};
 use crate::machine::Machine;
+use crate::watches::Watches;
 
 /// The package database and the tool that changes it.
 #[derive(Debug)]
 pub struct Packages {
     /// The bus that PackageKit listens on.
     pub bus: Arc<Bus>,
-    catalogs: [OnceLock<Arc<Catalog>>; 3],
+    providers: [OnceLock<At>; 3],
     queue: Arc<Queue>,
+}
+
+/// A provider at work, and who watches what it provides.
+#[derive(Debug, Clone)]
+struct At {
+    catalog: Arc<Catalog>,
+    hub: Arc<Hub>,
 }
 
 /// What installs and removes packages.
@@ -180,11 +190,15 @@ impl Packages {
     /// Nothing is connected or read yet.
     #[must_use]
     pub fn new(bus: Arc<Bus>) -> Self {
-        Self { bus, catalogs: Default::default(), queue: Arc::default() }
+        Self { bus, providers: Default::default(), queue: Arc::default() }
     }
 
-    fn catalog(&self, provider: Provider) -> &Arc<Catalog> {
-        self.catalogs[provider as usize].get_or_init(|| Arc::new(Catalog::of(provider, &self.bus)))
+    fn at(&self, provider: Provider) -> &At {
+        self.providers[provider as usize].get_or_init(|| {
+            let catalog = Arc::new(Catalog::of(provider, &self.bus));
+            let hub = Arc::new(Hub::new(provider, Arc::clone(&catalog), Arc::clone(&self.queue)));
+            At { catalog, hub }
+        })
     }
 
     /// What is missing of what is wanted of a package; `None`: nothing. Cancel safe.
@@ -192,7 +206,7 @@ impl Packages {
     /// # Errors
     /// The database cannot be read, or there is none.
     pub async fn lack(&self, provider: Provider, name: &str, wanted: &Wanted) -> Result<Option<Lack>, Fault> {
-        let catalog = self.catalog(provider);
+        let catalog = &self.at(provider).catalog;
         loop {
             let transaction = self.queue.transaction();
             let lack = catalog.lack(name, wanted).await?;
@@ -218,23 +232,39 @@ impl Packages {
         alone: bool,
     ) -> Result<Option<Deed>, Fault> {
         let member = transaction::Member { name: name.to_owned(), wanted: wanted.clone() };
-        self.queue.ask(self.catalog(provider), provider, member, alone).await
+        self.queue.ask(self.at(provider), provider, member, alone).await
     }
 
-    /// The files whose changes say that something may have changed: of what is installed, and of what can be had.
-    pub fn watched(&self, provider: Provider, wanted: &Wanted) -> Vec<Watched> {
-        self.catalog(provider).watched(*wanted == Wanted::Newest)
+    /// Raises the signal whenever this package may have become another, or another version of it can be had. Armed when
+    /// it returns; dropping what it returns ends that. Inside the runtime only.
+    ///
+    /// # Errors
+    /// Nothing can be watched.
+    pub fn watch(
+        &self,
+        watches: &Watches,
+        provider: Provider,
+        name: &str,
+        wanted: &Wanted,
+        signal: &Signal,
+    ) -> Result<Box<dyn Send>, Fault> {
+        let interest = match wanted {
+            Wanted::Uninstalled => Interest::None,
+            Wanted::Installed => Interest::Presence,
+            Wanted::Newest | Wanted::Version(_) => Interest::Newest,
+        };
+        Ok(Box::new(self.at(provider).hub.watch(watches, name, interest, signal)?))
     }
 
     /// The files that an installed package brought, where the database keeps a list that is cheap to read.
     pub fn ships(&self, provider: Provider, name: &str) -> Vec<Box<Path>> {
-        self.catalog(provider).ships(name)
+        self.at(provider).catalog.ships(name)
     }
 }
 
 /// Something to watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Watched {
+enum Watched {
     /// One entry of a directory.
     Path(PathBuf),
     /// All below a directory.

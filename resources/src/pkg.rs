@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use mgmt_engine::resource::{Applied, Check, Drift, Fault, Look, Resource, Signal, Urgency, Watch, Work};
 
-use crate::host::HostRef;
+use crate::host::{Host, HostRef};
 use crate::kind::{Built, Context, Facets, Field, KindInfo, Params, Problem, Shape, Shipped};
-use crate::packages::{Lack, Provider, Wanted, Watched};
+use crate::packages::{Lack, Provider, Wanted};
 
 /// The kind's table entry.
 pub static INFO: KindInfo = KindInfo {
@@ -90,15 +90,8 @@ impl Resource for Pkg {
     type Drift = Wrong;
 
     fn watch(&self, signal: &Signal) -> Result<Watch, Fault> {
-        let watched = self.host.packages.watched(self.provider, &self.wanted);
-        let held: Result<Vec<_>, Fault> = watched
-            .iter()
-            .map(|watched| match watched {
-                Watched::Path(path) => self.host.watches.path(path, signal),
-                Watched::Tree(path) => self.host.watches.tree(path, signal),
-            })
-            .collect();
-        Ok(Watch::Held(Box::new(held?)))
+        let Host { packages, watches, .. } = &*self.host;
+        Ok(Watch::Held(packages.watch(watches, self.provider, &self.package, &self.wanted, signal)?))
     }
 
     async fn check(&self, _: &Look) -> Result<Check<Wrong>, Fault> {
@@ -195,8 +188,8 @@ fn is_version(text: &str) -> bool {
 mod tests {
     use super::*;
     use crate::kind::Value;
+    use crate::machine::Machine;
     use crate::watches::Watches;
-    use crate::{Host, machine::Machine};
     use std::collections::BTreeSet;
 
     fn built(name: &str, state: Option<&str>) -> Result<Built, Vec<String>> {

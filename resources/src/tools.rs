@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use crate::exec::reaper::ensure_sweeper;
 use mgmt_engine::resource::Fault;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -156,6 +157,7 @@ impl Tool {
         command.kill_on_drop(self.within.is_some());
         let (name, most) = (self.name, self.said_bytes_max);
         let files = if self.within.is_none() { Some(Files::of(&mut command).map_err(unheard(name))?) } else { None };
+        ensure_sweeper();
         let mut child = command.spawn().map_err(|error| Fault::path("run", &path, error))?;
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let talk = talk(&mut child, self.input, most);

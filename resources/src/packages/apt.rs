@@ -81,8 +81,8 @@ impl Apt {
     }
 
     pub(super) fn watched(&self, newest: bool) -> Vec<Watched> {
-        let lists = newest.then(|| Watched::Tree(LISTS.into()));
-        [Watched::Path(self.dpkg.status())].into_iter().chain(lists).collect()
+        // Of what can be had, files of the administrator's are read anew when somebody looks for another reason.
+        if newest { vec![Watched::Tree(LISTS.into())] } else { vec![Watched::Path(self.dpkg.status())] }
     }
 
     pub(super) fn ships(&self, name: &str) -> Vec<Box<Path>> {
@@ -168,14 +168,18 @@ impl Apt {
             match ill {
                 Ill::Killed if !self.dpkg.interrupted() => {}
                 Ill::Interrupted | Ill::Killed => self.configure().await,
-                Ill::Stale => drop(self.ask_sources_now().await),
+                Ill::Stale => {
+                    let just = |(when, _): &(Instant, Option<String>)| when.elapsed() < SOURCES_AGAIN;
+                    let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+                    if asked.as_ref().is_some_and(just) {
+                        return Err(trouble);
+                    }
+                    *asked = None;
+                    drop(asked);
+                    self.ask_sources().await;
+                }
             }
         }
-    }
-
-    async fn ask_sources_now(&self) -> Option<String> {
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.ask_sources().await
     }
 
     /// Lets an interrupted dpkg go on.

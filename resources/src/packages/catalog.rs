@@ -8,6 +8,7 @@ use std::sync::Arc;
 use mgmt_engine::resource::Fault;
 
 use super::apt::Apt;
+use super::hub::Bell;
 use super::transaction::{Change, Member};
 use super::trouble::Trouble;
 use super::{Found, Lack, Offers, Provider, Wanted, Watched};
@@ -83,6 +84,12 @@ impl Catalog {
         Ok(wanted.lack(&found, offer.newest.as_deref()))
     }
 
+    /// Rings the bell at what no file shows, for as long as it is polled.
+    pub(super) fn follow(&self, _bell: &Arc<Bell>) -> impl Future<Output = ()> + Send + 'static {
+        std::future::ready(())
+    }
+
+    /// The files whose changes say that something may have changed of what is installed, or of what can be had.
     pub(super) fn watched(&self, newest: bool) -> Vec<Watched> {
         match self {
             Self::Apt(apt) => apt.watched(newest),

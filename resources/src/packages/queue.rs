@@ -12,9 +12,8 @@ use mgmt_engine::resource::Fault;
 use tokio::sync::{Notify, oneshot, watch as latest};
 use tokio::time::{Instant, interval_at, timeout, timeout_at};
 
-use super::catalog::Catalog;
 use super::transaction::{Member, carried_out};
-use super::{Deed, Provider};
+use super::{At, Deed, Provider};
 
 /// Nobody new for so long: whoever was to come has come. Checks of one graph end within a few milliseconds of each other.
 const QUIET: Duration = Duration::from_millis(20);
@@ -44,7 +43,7 @@ struct Waiting {
 
 #[derive(Debug)]
 struct Ask {
-    catalog: Arc<Catalog>,
+    at: At,
     provider: Provider,
     member: Member,
     alone: bool,
@@ -95,15 +94,9 @@ impl Queue {
     }
 
     /// Asks for a change, and waits for what became of it.
-    pub(super) async fn ask(
-        self: &Arc<Self>,
-        catalog: &Arc<Catalog>,
-        provider: Provider,
-        member: Member,
-        alone: bool,
-    ) -> Answer {
+    pub(super) async fn ask(self: &Arc<Self>, at: &At, provider: Provider, member: Member, alone: bool) -> Answer {
         let (answer, answered) = oneshot::channel();
-        let ask = Ask { catalog: Arc::clone(catalog), provider, member, alone, answer };
+        let ask = Ask { at: at.clone(), provider, member, alone, answer };
         let first = {
             let mut waiting = self.waiting();
             waiting.asks.push_back(ask);
@@ -158,9 +151,10 @@ async fn serve(mut serving: Serving) {
     loop {
         queue.gather().await;
         let Some(batch) = queue.batch() else { break };
-        let catalog = Arc::clone(&batch[0].catalog);
+        let at = batch[0].at.clone();
         let (members, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(|ask| (ask.member, ask.answer)).unzip();
-        let ended = spoken_of(&members, carried_out(&catalog, &members)).await;
+        let (ended, seen) = spoken_of(&members, carried_out(&at.catalog, &members)).await;
+        at.hub.judged(seen);
         queue.running.send_replace(None);
         for (answer, ended) in answers.into_iter().zip(ended) {
             // Who has gone does not want to know.

@@ -10,6 +10,7 @@ use std::fmt;
 use mgmt_engine::resource::Fault;
 
 use super::catalog::Catalog;
+use super::hub::Seen;
 use super::trouble::Trouble;
 use super::{Deed, Found, Lack, Offer, Offers, Wanted};
 
@@ -55,23 +56,32 @@ struct Transaction<'t> {
     change: Change,
     before: Founds,
     offers: Offers,
+    /// What was seen last of each.
+    after: Founds,
     runs: u32,
     ended: BTreeMap<String, Ended>,
 }
 
-/// Carries out a transaction of members that ask for the same change; what became of each, in their order.
-pub(super) async fn carried_out(catalog: &Catalog, members: &[Member]) -> Vec<Ended> {
+/// Carries out a transaction of members that ask for the same change; what became of each, in their order, and what was
+/// seen of them last.
+pub(super) async fn carried_out(catalog: &Catalog, members: &[Member]) -> (Vec<Ended>, Vec<(String, Seen)>) {
     let change = members.first().map_or(Change::Install, Member::change);
     let begun = Transaction::begin(catalog, change, members).await;
-    let mut ended = match begun {
-        Err(fault) => return members.iter().map(|_| Err(fault.clone())).collect(),
+    let mut done = match begun {
+        Err(fault) => return (members.iter().map(|_| Err(fault.clone())).collect(), Vec::new()),
         Ok((mut transaction, able)) => {
             transaction.run(able).await;
-            transaction.ended
+            transaction
         }
     };
     let forgotten = || Err(Fault::new("the transaction ended without a word about it"));
-    members.iter().map(|member| ended.remove(&member.name).unwrap_or_else(forgotten)).collect()
+    let ended = members.iter().map(|member| done.ended.remove(&member.name).unwrap_or_else(forgotten)).collect();
+    let offers = done.offers;
+    let seen = done.after.into_iter().map(|(name, found)| {
+        let newest = offers.get(&name).and_then(|offer| offer.newest.clone());
+        (name, Seen { found, newest })
+    });
+    (ended, seen.collect())
 }
 
 impl<'t> Transaction<'t> {
@@ -83,7 +93,8 @@ impl<'t> Transaction<'t> {
     ) -> Result<(Transaction<'t>, Vec<Member>), Fault> {
         let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
         let before = catalog.found(&names).await?;
-        let mut this = Self { catalog, change, before, offers: Offers::new(), runs: 0, ended: BTreeMap::new() };
+        let (offers, after, ended) = (Offers::new(), before.clone(), BTreeMap::new());
+        let mut this = Self { catalog, change, before, offers, after, runs: 0, ended };
         let mut trouble = None;
         if change == Change::Install {
             this.offers = catalog.offers(&names).await?;
@@ -154,6 +165,7 @@ impl<'t> Transaction<'t> {
                     continue;
                 }
             };
+            self.after.extend(after.clone());
             let left = self.judge(&group, &after, trouble.as_ref());
             let Some(trouble) = trouble else { continue };
             groups.extend(self.again(left, group.len(), &trouble));

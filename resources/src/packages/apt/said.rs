@@ -83,7 +83,8 @@ fn bare(line: &str) -> &str {
 /// Why `apt-get` has failed, and what of it can be helped.
 pub(super) fn trouble(said: &Said, status: &str) -> (Option<Ill>, Trouble) {
     let lines = || said.err.lines().chain(said.out.lines());
-    let about = about(&lines().collect::<Vec<_>>());
+    let mut about = about(&lines().collect::<Vec<_>>());
+    about.values_mut().for_each(|words| *words = hinted(words));
     let hint = WHOLE.iter().find(|(part, _)| lines().any(|line| !line.starts_with("N: ") && line.contains(part)));
     let killed = status.starts_with("signal");
     let told = lines().filter(|line| {
@@ -110,10 +111,23 @@ pub(super) fn trouble(said: &Said, status: &str) -> (Option<Ill>, Trouble) {
     (ill, Trouble { whole: killed || hint.is_some(), words, about })
 }
 
+/// With what it means, if that is known.
+fn hinted(words: &str) -> String {
+    match WHOLE.iter().find(|(part, hint)| words.contains(part) && !words.contains(hint)) {
+        Some((_, hint)) => format!("{hint}: {words}"),
+        None => words.to_owned(),
+    }
+}
+
 /// What is said of single packages: by dpkg in two lines, by apt in one.
 fn about(lines: &[&str]) -> BTreeMap<String, String> {
     let mut about = BTreeMap::new();
+    let mut unmet = false;
     for (number, line) in lines.iter().enumerate() {
+        unmet = line.starts_with("The following packages have unmet dependencies") || (unmet && line.starts_with(' '));
+        if let Some((name, why)) = line.split_once(" : ").filter(|_| unmet && line.starts_with(' ')) {
+            put(&mut about, name.trim(), why.trim());
+        }
         let reason = lines.get(number + 1).filter(|next| next.starts_with(' ')).map_or("", |next| next.trim());
         if let Some(rest) = line.strip_prefix("dpkg: error processing package ") {
             let name = rest.split(' ').next().unwrap_or_default();
@@ -190,6 +204,18 @@ E: Sub-process /usr/bin/dpkg returned an error code (1)
         assert_eq!((ill, told.whole), (None, false));
         let about = "installed bad package post-installation script subprocess returned error exit status 1";
         assert_eq!(told.of("bad"), about);
+
+        let text = "The following packages have unmet dependencies:\n torn : Depends: nowhere but it is not installable\n\
+                    E: Unable to correct problems, you have held broken packages.\n other : said later\n";
+        let (ill, told) = trouble(&said(100, text), "exit status 100");
+        assert_eq!((ill, told.whole, told.about.len()), (None, false, 1));
+        assert_eq!(told.of("torn"), "Depends: nowhere but it is not installable");
+
+        let text = "dpkg: error processing archive /var/cache/apt/archives/big_1.0_all.deb (--unpack):\n cannot copy: failed \
+                    to write (No space left on device)\n";
+        let (_, told) = trouble(&said(100, text), "exit status 100");
+        assert!(told.whole);
+        assert_eq!(told.of("big"), "the disk is full: cannot copy: failed to write (No space left on device)");
 
         let text = "E: Failed to fetch file:/srv/r/./a_1.0_all.deb  File not found - /srv/r/./a_1.0_all.deb (2: No such \
                     file or directory)\nE: Unable to fetch some archives, maybe run apt-get update?\n";

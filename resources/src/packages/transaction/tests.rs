@@ -81,7 +81,7 @@ async fn told(wanted: &[(&str, Wanted)], script: Script) -> (Vec<String>, Vec<St
     let members: Vec<_> =
         wanted.iter().map(|(name, wanted)| Member { name: (*name).to_owned(), wanted: wanted.clone() }).collect();
     let catalog = Catalog::Scripted(Scripted(Mutex::new(script)));
-    let ended = carried_out(&catalog, &members).await;
+    let (ended, _) = carried_out(&catalog, &members).await;
     let Catalog::Scripted(scripted) = catalog else { unreachable!() };
     let shown = ended.iter().map(|ended| match ended {
         Ok(Some(deed)) => deed.to_string(),

@@ -168,18 +168,20 @@ impl Apt {
             match ill {
                 Ill::Killed if !self.dpkg.interrupted() => {}
                 Ill::Interrupted | Ill::Killed => self.configure().await,
-                Ill::Stale => {
-                    let just = |(when, _): &(Instant, Option<String>)| when.elapsed() < SOURCES_AGAIN;
-                    let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-                    if asked.as_ref().is_some_and(just) {
-                        return Err(trouble);
-                    }
-                    *asked = None;
-                    drop(asked);
-                    self.ask_sources().await;
-                }
+                Ill::Stale if self.asked_just_now() => return Err(trouble),
+                Ill::Stale => drop(self.ask_sources().await),
             }
         }
+    }
+
+    /// Whether there is no use in asking the sources again. If there is, they will be.
+    fn asked_just_now(&self) -> bool {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let just = asked.as_ref().is_some_and(|(when, _)| when.elapsed() < SOURCES_AGAIN);
+        if !just {
+            *asked = None;
+        }
+        just
     }
 
     /// Lets an interrupted dpkg go on.

@@ -127,7 +127,7 @@ impl Resource for Group {
     }
 
     async fn apply(&self, drift: Drift, work: &Work) -> Result<Applied, Fault> {
-        let said = self.host.accounts.edit(&drift.edit, &work.stop).await?.good()?;
+        let said = self.host.accounts.edit(&drift.edit, &work.stop).await?.good(drift.edit.program())?;
         tracing::debug!("group {}: {}", self.name, said.last_words());
         Ok(Applied::changed(match drift.wrong {
             Wrong::Present => "removed".to_owned(),

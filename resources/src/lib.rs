@@ -22,6 +22,7 @@ pub mod memory;
 pub mod msg;
 pub mod noop;
 pub mod packages;
+pub mod pkg;
 pub mod syncs;
 pub mod systemd;
 pub mod timer;
@@ -37,6 +38,7 @@ pub static KINDS: &[&KindInfo] = &[
     &noop::INFO,
     &file::INFO,
     &exec::INFO,
+    &pkg::INFO,
     &download::INFO,
     &archive::INFO,
     &timer::INFO,

@@ -137,7 +137,7 @@ impl Resource for User {
 
     async fn apply(&self, drift: Drift, work: &Work) -> Result<Applied, Fault> {
         let said = self.host.accounts.edit(&drift.edit, &work.stop).await?;
-        let said = self.idle(said)?.good()?;
+        let said = self.idle(said)?.good(drift.edit.program())?;
         tracing::debug!("user {}: {}", self.name, said.last_words());
         let made = self.host.accounts.local_user(&self.name)?;
         Ok(Applied::changed(match (drift.notes.as_slice(), made) {

@@ -52,6 +52,7 @@ mod leaving;
 mod linear;
 mod logs;
 mod masters;
+mod packages;
 mod partitions;
 mod power;
 mod refusals;

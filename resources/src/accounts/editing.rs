@@ -61,6 +61,12 @@ impl Edit {
         Err(Fault::new(why))
     }
 
+    /// The program's name.
+    #[must_use]
+    pub fn program(&self) -> &'static str {
+        self.program
+    }
+
     fn tool(&self) -> Tool {
         Tool::new(self.program).args(&self.arguments).within(ENDED_WITHIN)
     }

@@ -113,8 +113,13 @@ fn what_is_given_is_compared_and_nothing_else() {
         shared_uid: false,
     };
     assert_eq!(compared(&same).0, "");
-    let other =
-        Desired { uid: Some(34), group: Some("users".into()), shell: Some("/bin/false".into()), ..same.clone() };
+    let other = Desired {
+        uid: Some(34),
+        gid: None,
+        group: Some("users".into()),
+        shell: Some("/bin/false".into()),
+        ..same.clone()
+    };
     let (shown, edit) = compared(&Desired { groups: None, ..other });
     assert_eq!(shown, "uid is 33, wanted 34, group is www, wanted users, shell is /bin/sh, wanted /bin/false");
     assert_eq!(edit, run("usermod", "-u 34 -g users -s /bin/false -- web"));

@@ -57,5 +57,6 @@ mod power;
 mod refusals;
 mod rolling;
 mod semaphores;
+mod server;
 mod services;
 mod signals;

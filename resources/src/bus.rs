@@ -59,6 +59,22 @@ impl Bus {
         Ok(connection)
     }
 
+    /// Where its socket is, if that is a file.
+    #[must_use]
+    pub fn socket(&self) -> Option<PathBuf> {
+        let named = |variable: &str| {
+            let address = std::env::var(variable).ok()?;
+            let path = address.strip_prefix("unix:path=")?;
+            Some(PathBuf::from(path.split([',', ';']).next()?))
+        };
+        match &self.which {
+            Which::System => named("DBUS_SYSTEM_BUS_ADDRESS").or_else(|| Some("/run/dbus/system_bus_socket".into())),
+            Which::Session => named("DBUS_SESSION_BUS_ADDRESS")
+                .or_else(|| Some(PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR")?).join("bus"))),
+            Which::At(path) => Some(path.clone()),
+        }
+    }
+
     fn builder(&self) -> zbus::Result<Builder<'static>> {
         match &self.which {
             Which::System => Builder::system(),

@@ -67,10 +67,11 @@ impl Host {
     #[must_use]
     pub fn with(watches: Watches) -> Self {
         let bus = Arc::new(Bus::new(Which::System));
+        let machine = Machine::gather();
         Self {
+            systemd: Systemd::new(Arc::clone(&bus), &watches, &machine),
             watches,
-            machine: Machine::gather(),
-            systemd: Systemd::new(Arc::clone(&bus)),
+            machine,
             packages: Packages::new(Arc::clone(&bus)),
             bus,
             accounts: Accounts::default(),

@@ -4,7 +4,13 @@
 //! file's syntax, the schedule, a store, or (from one kind to the next) each other.
 
 pub mod accounts;
+pub mod archive;
+#[cfg(test)]
+#[path = "tests/bed.rs"]
+mod bed;
 pub mod bus;
+mod checksum;
+pub mod download;
 pub mod exec;
 pub mod file;
 pub mod host;
@@ -14,6 +20,7 @@ pub mod memory;
 pub mod msg;
 pub mod noop;
 pub mod packages;
+pub mod pkg;
 pub mod syncs;
 pub mod systemd;
 pub mod timer;
@@ -24,4 +31,5 @@ pub use host::{Host, HostRef, Lent};
 pub use kind::KindInfo;
 
 /// All kinds, in the order `explain` lists them.
-pub static KINDS: &[&KindInfo] = &[&noop::INFO, &file::INFO, &exec::INFO, &timer::INFO, &msg::INFO];
+pub static KINDS: &[&KindInfo] =
+    &[&noop::INFO, &file::INFO, &exec::INFO, &pkg::INFO, &download::INFO, &archive::INFO, &timer::INFO, &msg::INFO];

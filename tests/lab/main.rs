@@ -53,6 +53,7 @@ mod leaving;
 mod linear;
 mod logs;
 mod masters;
+mod packages;
 mod partitions;
 mod power;
 mod refusals;

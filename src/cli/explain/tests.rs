@@ -33,6 +33,7 @@ fn the_list_names_kinds_and_topics() {
               meta     meta parameters: how any resource is treated
               graph    the graph file: its keys, edges, and what every
                        resource may have
+              edges    what waits for what, without being told
               collect  resources of other hosts: how to export and to
                        collect them
 

@@ -35,6 +35,7 @@ mod wait;
 
 mod bare;
 mod commands;
+mod cron;
 mod damage;
 mod disks;
 mod endurance;

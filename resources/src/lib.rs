@@ -17,6 +17,7 @@ pub mod file;
 pub mod group;
 pub mod host;
 pub mod kind;
+pub mod line;
 pub mod machine;
 pub mod memory;
 pub mod msg;
@@ -45,4 +46,5 @@ pub static KINDS: &[&KindInfo] = &[
     &msg::INFO,
     &user::INFO,
     &group::INFO,
+    &line::INFO,
 ];

@@ -18,6 +18,7 @@ pub mod group;
 pub mod host;
 pub mod kind;
 pub mod line;
+mod lines;
 pub mod machine;
 pub mod memory;
 pub mod msg;
@@ -25,6 +26,7 @@ pub mod noop;
 pub mod packages;
 pub mod pkg;
 pub mod syncs;
+pub mod sysctl;
 pub mod systemd;
 pub mod timer;
 pub mod tools;
@@ -47,4 +49,5 @@ pub static KINDS: &[&KindInfo] = &[
     &user::INFO,
     &group::INFO,
     &line::INFO,
+    &sysctl::INFO,
 ];

@@ -5,6 +5,7 @@ use mgmt_engine::resource::Fault;
 
 use crate::file::edited::{Edit, Edited};
 use crate::kind::Problem;
+use crate::lines::Lines;
 
 /// What is wanted of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +126,7 @@ impl Text {
     /// Before which line a missing part goes.
     fn place(&self, lines: &Lines<'_>) -> Result<usize, Fault> {
         let (line, word, further) = match &self.position {
-            Position::End => return Ok(lines.0.len()),
+            Position::End => return Ok(lines.count()),
             Position::After(line) => (line, "after", 1),
             Position::Before(line) => (line, "before", 0),
         };
@@ -147,78 +148,6 @@ fn damaged(begins: &[usize], ends: &[usize]) -> Fault {
     Fault::new(format!(
         "the marks of the block are damaged: BEGIN is {begins}, END {ends}; put them right, or remove them"
     ))
-}
-
-/// The lines of a file, each with its end; only the last may have none.
-struct Lines<'a>(Vec<std::borrow::Cow<'a, [u8]>>);
-
-impl<'a> Lines<'a> {
-    fn of(text: &'a [u8]) -> Self {
-        Self(text.split_inclusive(|byte| *byte == b'\n').map(Into::into).collect())
-    }
-
-    fn body(line: &[u8]) -> &[u8] {
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
-        line.strip_suffix(b"\r").unwrap_or(line)
-    }
-
-    fn find(&self, is: impl Fn(&[u8]) -> bool) -> Option<usize> {
-        self.0.iter().position(|line| is(Self::body(line)))
-    }
-
-    fn all(&self, line: &str) -> Vec<usize> {
-        let is = |(_, body): &(usize, &[u8])| *body == line.as_bytes();
-        self.0.iter().map(|line| Self::body(line)).enumerate().filter(is).map(|(number, _)| number).collect()
-    }
-
-    fn bodies(&self, from: usize, to: usize) -> impl Iterator<Item = &[u8]> {
-        self.0[from..to].iter().map(|line| Self::body(line))
-    }
-
-    /// How its lines end.
-    fn ending(&self) -> &'static str {
-        if self.0.first().is_some_and(|line| line.ends_with(b"\r\n")) { "\r\n" } else { "\n" }
-    }
-
-    /// Removes lines; whether there were any.
-    fn remove(&mut self, which: impl Fn(usize, &[u8]) -> bool) -> bool {
-        let before = self.0.len();
-        let mut number = 0;
-        self.0.retain(|line| {
-            number += 1;
-            !which(number - 1, Self::body(line))
-        });
-        self.0.len() != before
-    }
-
-    /// Puts another line where one stands, with the same end; whether it was another.
-    fn replace(&mut self, number: usize, line: &str) -> bool {
-        let old = &self.0[number];
-        let body = Self::body(old);
-        if body == line.as_bytes() {
-            return false;
-        }
-        let new = [line.as_bytes(), &old[body.len()..]].concat();
-        self.0[number] = new.into();
-        true
-    }
-
-    fn insert(&mut self, at: usize, lines: &[&str]) {
-        let ending = self.ending();
-        // Only the last line may lack its end, and it is about to be the last no more.
-        if at == self.0.len()
-            && let Some(last) = self.0.last_mut()
-            && !last.ends_with(b"\n")
-        {
-            last.to_mut().extend_from_slice(ending.as_bytes());
-        }
-        let new = lines.iter().map(|line| [line.as_bytes(), ending.as_bytes()].concat().into());
-        self.0.splice(at..at, new);
-    }
-
-    fn joined(&self) -> Vec<u8> {
-        self.0.concat()
-    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub mod memory;
 pub mod msg;
 pub mod noop;
 pub mod packages;
+pub mod svc;
 pub mod syncs;
 pub mod systemd;
 pub mod timer;
@@ -24,4 +25,4 @@ pub use host::{Host, HostRef, Lent};
 pub use kind::KindInfo;
 
 /// All kinds, in the order `explain` lists them.
-pub static KINDS: &[&KindInfo] = &[&noop::INFO, &file::INFO, &exec::INFO, &timer::INFO, &msg::INFO];
+pub static KINDS: &[&KindInfo] = &[&noop::INFO, &file::INFO, &exec::INFO, &timer::INFO, &msg::INFO, &svc::INFO];

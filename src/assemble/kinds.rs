@@ -11,9 +11,8 @@ use crate::diagnostic::{Place, Printable, Problem, nearest};
 pub(super) struct Kinds<'k>(pub(super) &'k [&'static KindInfo]);
 
 /// Kinds that are coming.
-const LATER: [&str; 13] = [
-    "svc", "pkg", "timer", "msg", "user", "group", "hostname", "line", "cron", "mount", "sysctl", "archive", "download",
-];
+const LATER: [&str; 12] =
+    ["pkg", "timer", "msg", "user", "group", "hostname", "line", "cron", "mount", "sysctl", "archive", "download"];
 
 /// Kinds of the original that are left out for good, with what to use instead. `x:` covers every kind that begins so.
 const LEFT_OUT: [(&str, &str); 30] = [

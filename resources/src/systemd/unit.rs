@@ -96,6 +96,29 @@ impl Unit {
     }
 }
 
+/// What a look and a signal can be compared by: whether the one already knew what the other tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Digest {
+    active: Active,
+    sub: String,
+    invocation: String,
+    pub(super) job: Option<u32>,
+}
+
+impl Digest {
+    pub(super) fn of(unit: &Unit) -> Self {
+        let Unit { active, sub, invocation, job, .. } = unit;
+        Self { active: *active, sub: sub.clone(), invocation: invocation.clone(), job: *job }
+    }
+
+    /// From the properties that a signal brings; `None`: it does not bring all of them.
+    pub(super) fn brought(all: &BTreeMap<&str, Value<'_>>) -> Option<Self> {
+        let (Value::Str(state), Value::Str(sub)) = (all.get("ActiveState")?, all.get("SubState")?) else { return None };
+        let invocation = hex(Some(all.get("InvocationID")?));
+        Some(Self { active: active(state), sub: sub.to_string(), invocation, job: job(Some(all.get("Job")?)) })
+    }
+}
+
 fn load(word: &str) -> Load {
     match word {
         "loaded" | "merged" => Load::Loaded,

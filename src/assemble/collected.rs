@@ -157,7 +157,7 @@ impl<'a> Collected<'a, '_> {
         let (declared, built) = self.built(item, id.clone(), params, sensitive)?;
         let path = built.facets.owns.clone();
         if let Some((claim, owner)) = built.facets.claims.as_ref().and_then(|claim| self.claims.get_key_value(claim)) {
-            return Err(no(format!("{claim} is that of {owner}")));
+            return Err(No(format!("{claim} is that of {owner}"), path));
         }
         self.may_own(&id, path.as_deref())?;
         self.claims.extend(built.facets.claims.clone().map(|claim| (claim, id.to_string())));

@@ -16,7 +16,7 @@ const ARROWS: [(&str, &str, &[&str]); 5] = [
 ];
 
 /// Dependencies, as code names them, and the files (or folders beside them) that may.
-const DOORS: [(&str, &[&str]); 23] = [
+const DOORS: [(&str, &[&str]); 29] = [
     ("petgraph", &["engine/src/graph"]),
     ("inotify", &["resources/src/watches"]),
     ("shlex", &["resources/src/exec"]),
@@ -26,7 +26,13 @@ const DOORS: [(&str, &[&str]); 23] = [
     ("strsim", &["src/diagnostic"]),
     ("similar", &["src/cli/plan"]),
     ("base64", &["src/exchange/record", "src/exchange/remembered"]),
-    ("sha2", &["src/cli/plan", "src/exchange/remembered", "src/mesh/backup"]),
+    ("tar", &["resources/src/archive/format/tarball", "resources/src/archive/tests"]),
+    ("zip", &["resources/src/archive/format/zipped", "resources/src/archive/tests"]),
+    ("flate2", &["resources/src/archive"]),
+    ("lzma_rust2", &["resources/src/archive/format"]),
+    ("ruzstd", &["resources/src/archive/format"]),
+    ("ureq", &["resources/src/download"]),
+    ("sha2", &["resources/src/checksum", "src/cli/plan", "src/exchange/remembered", "src/mesh/backup"]),
     ("indicatif", &["src/progress"]),
     ("jiff", &["src/events"]),
     ("tracing_subscriber", &["src/logging"]),
@@ -34,12 +40,12 @@ const DOORS: [(&str, &[&str]); 23] = [
     ("openraft", &["consensus/src"]),
     ("bincode", &["consensus/src/wire", "store/src/command"]),
     ("sled", &["consensus/src/log_store/index"]),
-    ("rcgen", &["consensus/src/authority"]),
+    ("rcgen", &["consensus/src/authority", "resources/src/download/tests"]),
     ("x509_parser", &["consensus/src/authority"]),
     ("pem", &["consensus/src/authority"]),
     ("ring", &["consensus/src/authority", "consensus/src/quic"]),
     ("quinn", &["consensus/src/quic"]),
-    ("rustls", &["consensus/src/quic", "consensus/src/authority/tests"]),
+    ("rustls", &["consensus/src/quic", "consensus/src/authority/tests", "resources/src/download"]),
 ];
 
 /// Words that name a part of the program which these folders must know nothing of.

@@ -23,6 +23,7 @@ mod tests;
 mod tree;
 mod write;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -30,15 +31,18 @@ use mgmt_engine::resource::{
     Applied, Cause, Check, Fault, Look, Promise, Promises, Purpose, Resource, Signal, Watch, Work,
 };
 
-use crate::host::HostRef;
-use crate::kind::{Built, Context, Field, KindInfo, Params, Problem, Shape};
+use crate::host::{Host, HostRef};
+use crate::kind::{Built, Context, Facets, Field, KindInfo, Params, Problem, Shape};
 use crate::watches::Guard;
 
 use attributes::Ids;
-use desired::{Desired, Want};
-use drift::Drift;
+pub(crate) use contents::{Made, Maker};
+use desired::{Contents, Desired, Want};
+pub(crate) use drift::Drift;
 use look::{Looker, Outlook, Trouble};
-use place::Way;
+use never::Never;
+use place::{Place, Way};
+pub(crate) use remove::{open_inside, remove as remove_tree};
 
 /// The kind's table entry.
 pub static INFO: KindInfo = KindInfo {
@@ -154,7 +158,7 @@ const fn field(name: &'static str, shape: Shape, default: &'static str, doc: &'s
 
 /// One path, as it shall be.
 #[derive(Debug, Clone, PartialEq)]
-struct File {
+pub(crate) struct File {
     desired: Arc<Desired>,
     host: HostRef,
     unsynced: Unsynced,
@@ -174,9 +178,30 @@ impl PartialEq for Unsynced {
 fn build(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Problem>> {
     let (desired, warnings) = desired::desired(params, context)?;
     let facets = desired.facets();
-    let host = HostRef(Arc::clone(context.host));
-    let resource = File { desired: Arc::new(desired), host, unsynced: Unsynced::default() };
-    Ok(Built { resource: Arc::new(resource), facets, warnings })
+    Ok(Built { resource: Arc::new(File::of(desired, context)), facets, warnings })
+}
+
+impl File {
+    /// A file that always exists, with contents that somebody else makes; for kinds that get them elsewhere. Takes `path`,
+    /// `mode`, `owner` and `group`.
+    pub(crate) fn made(
+        params: &mut Params,
+        context: &Context<'_>,
+        maker: Arc<dyn Maker>,
+    ) -> Result<(Self, Facets), Vec<Problem>> {
+        let (mut desired, _) = desired::desired(params, context)?;
+        if !matches!(desired.want, Want::File(_)) {
+            return Err(vec![Problem::new("path", "ends with a slash, but it is a file")]);
+        }
+        (desired.want, desired.create) = (Want::File(Contents::Made(Made(maker))), true);
+        let facets = desired.facets();
+        Ok((Self::of(desired, context), facets))
+    }
+
+    fn of(desired: Desired, context: &Context<'_>) -> Self {
+        let host = HostRef(Arc::clone(context.host));
+        Self { desired: Arc::new(desired), host, unsynced: Unsynced::default() }
+    }
 }
 
 impl Resource for File {
@@ -255,8 +280,32 @@ impl File {
     }
 }
 
+/// Whether the directory at a path could be replaced by another one, or made: for kinds that do.
+pub(crate) fn replaceable(host: &Host, path: &Path) -> Result<(), Fault> {
+    let parent = path.parent().unwrap_or(path);
+    match std::fs::metadata(parent) {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Err(Fault::path("create", path, format!("{} is not a directory", parent.display()))),
+        Err(_) => {
+            return Err(Fault::path("create", path, format!("its directory {} does not exist", parent.display())));
+        }
+    }
+    Never::of(&host.protected).removable(Place::absolute(path), &never::resolved(path))
+}
+
+/// Fails if something is mounted at a path or below it.
+pub(crate) fn clear_of_mounts(path: &Path) -> Result<(), Fault> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let opened = std::fs::File::open(parent).map_err(|error| Fault::path("open", parent, error))?;
+    match remove::holds_mount(&opened, name, 0) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(Fault::path("replace", path, "something is mounted there or below")),
+        Err(error) => Err(Fault::path("look below", path, error)),
+    }
+}
+
 /// Runs what may take its time on a thread that is there for it.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+pub(crate) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => Ok(done),
         // The engine makes a panic the failure of its vertex; so it has to go on.

@@ -4,7 +4,13 @@
 //! file's syntax, the schedule, a store, or (from one kind to the next) each other.
 
 pub mod accounts;
+pub mod archive;
+#[cfg(test)]
+#[path = "tests/bed.rs"]
+mod bed;
 pub mod bus;
+mod checksum;
+pub mod download;
 pub mod exec;
 pub mod file;
 pub mod host;
@@ -14,6 +20,7 @@ pub mod memory;
 pub mod msg;
 pub mod noop;
 pub mod packages;
+pub mod pkg;
 pub mod svc;
 pub mod syncs;
 pub mod systemd;
@@ -25,4 +32,14 @@ pub use host::{Host, HostRef, Lent};
 pub use kind::KindInfo;
 
 /// All kinds, in the order `explain` lists them.
-pub static KINDS: &[&KindInfo] = &[&noop::INFO, &file::INFO, &exec::INFO, &timer::INFO, &msg::INFO, &svc::INFO];
+pub static KINDS: &[&KindInfo] = &[
+    &noop::INFO,
+    &file::INFO,
+    &exec::INFO,
+    &svc::INFO,
+    &pkg::INFO,
+    &download::INFO,
+    &archive::INFO,
+    &timer::INFO,
+    &msg::INFO,
+];

@@ -5,12 +5,15 @@
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::File;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use crate::exec::reaper::ensure_sweeper;
 use mgmt_engine::resource::Fault;
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
@@ -152,12 +155,17 @@ impl Tool {
         command.stdin(if self.input.is_empty() { Stdio::null() } else { Stdio::piped() });
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).current_dir("/").process_group(0);
         command.kill_on_drop(self.within.is_some());
+        let (name, most) = (self.name, self.said_bytes_max);
+        let files = if self.within.is_none() { Some(Files::of(&mut command).map_err(unheard(name))?) } else { None };
+        ensure_sweeper();
         let mut child = command.spawn().map_err(|error| Fault::path("run", &path, error))?;
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        let (name, most) = (self.name, self.said_bytes_max);
         let talk = talk(&mut child, self.input, most);
         let ended = match self.within {
-            None => talk.await,
+            None => match (talk.await, files) {
+                (Ok(said), Some(files)) => files.said(said.status, most),
+                (ended, _) => ended,
+            },
             Some(time) => match timeout(time, talk).await {
                 Ok(ended) => ended,
                 Err(_) => {
@@ -169,7 +177,7 @@ impl Tool {
                 }
             },
         };
-        ended.map_err(|error| Fault::new(format!("cannot follow {name}: {error}")))
+        ended.map_err(unheard(name))
     }
 
     /// Runs it to a good end.
@@ -185,6 +193,37 @@ impl Tool {
         let words = said.last_words();
         let colon = if words.is_empty() { "" } else { ": " };
         Err(Fault::new(format!("{name} ended with {}{colon}{words}", status(said.status))))
+    }
+}
+
+fn unheard(name: &'static str) -> impl Fn(std::io::Error) -> Fault {
+    move |error| Fault::new(format!("cannot follow {name}: {error}"))
+}
+
+/// Where a program writes that is never killed: into memory. A pipe would break with us, and the program with the pipe;
+/// and what it leaves running would keep a pipe open, and us waiting.
+struct Files {
+    out: File,
+    err: File,
+}
+
+impl Files {
+    fn of(command: &mut Command) -> std::io::Result<Self> {
+        let make = || Ok::<_, std::io::Error>(File::from(memfd_create("said", MemfdFlags::CLOEXEC)?));
+        let files = Self { out: make()?, err: make()? };
+        command.stdout(files.out.try_clone()?).stderr(files.err.try_clone()?);
+        Ok(files)
+    }
+
+    fn said(self, status: ExitStatus, most: usize) -> std::io::Result<Said> {
+        let last = |file: File| {
+            let length = file.metadata()?.len();
+            let mut bytes = vec![0; usize::try_from(length).unwrap_or(most).min(most)];
+            let from = length - bytes.len() as u64;
+            file.read_exact_at(&mut bytes, from)?;
+            Ok::<_, std::io::Error>(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        Ok(Said { status, out: last(self.out)?, err: last(self.err)? })
     }
 }
 
@@ -242,6 +281,9 @@ mod tests {
         assert!(fault.starts_with("this machine has no program 'no-such-tool'"), "{fault}");
         let fault = Tool::new("sleep").arg("1000").within(Duration::from_millis(20)).done().await.unwrap_err();
         assert_eq!(fault.to_string(), "sleep took longer than 0 s, and was killed");
+        let said = Tool::new("sh").args(["-c", "echo a; echo b >&2; sleep 3 & exit 3"]).uninterrupted().ended().await;
+        let said = said.unwrap();
+        assert_eq!((said.status.code(), said.out.as_str(), said.err.as_str()), (Some(3), "a\n", "b\n"));
         let said = Tool::new("sh").args(["-c", "yes | head -c 100000; echo end"]).said_bytes_max(8).done().await;
         assert_eq!(said.unwrap().out, "y\ny\nend\n");
     }

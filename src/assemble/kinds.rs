@@ -11,8 +11,7 @@ use crate::diagnostic::{Place, Printable, Problem, nearest};
 pub(super) struct Kinds<'k>(pub(super) &'k [&'static KindInfo]);
 
 /// Kinds that are coming.
-const LATER: [&str; 12] =
-    ["pkg", "timer", "msg", "user", "group", "hostname", "line", "cron", "mount", "sysctl", "archive", "download"];
+const LATER: &[&str] = &["user", "group", "hostname", "line", "cron", "mount", "sysctl"];
 
 /// Kinds of the original that are left out for good, with what to use instead. `x:` covers every kind that begins so.
 const LEFT_OUT: [(&str, &str); 30] = [
@@ -80,7 +79,7 @@ impl Kinds<'_> {
         }
         let names = || self.0.iter().map(|info| info.name);
         let mut hint = format!("there are: {}", names().collect::<Vec<_>>().join(", "));
-        if let Some(near) = nearest(kind, names().chain(LATER)) {
+        if let Some(near) = nearest(kind, names().chain(LATER.iter().copied())) {
             hint = format!("did you mean '{near}'? {hint}");
         }
         Problem::error(place, "", format!("unknown kind '{shown}'")).hint(hint)

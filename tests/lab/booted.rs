@@ -93,15 +93,26 @@ impl Booted {
 
     /// Makes a package in this host's own repository, and has the host know it.
     pub(crate) fn package(&mut self, name: &str, version: &str, options: &[&str]) {
+        let at = self.repository();
+        let mut words = vec!["add", &at, name, version];
+        words.extend(options);
+        script("packagekit-repo", &words);
+    }
+
+    /// Makes many packages in its repository at once: `PREFIX1`, `PREFIX2`, …
+    pub(crate) fn packages(&mut self, prefix: &str, count: u32) {
+        let at = self.repository();
+        script("packagekit-repo", &["many", &at, prefix, &count.to_string()]);
+    }
+
+    fn repository(&mut self) -> String {
         let new = self.repository.is_none();
         let repository = self.repository.get_or_insert_with(|| tempfile::tempdir().unwrap());
         let at = repository.path().to_str().unwrap().to_owned();
         if new {
             script("packagekit-repo", &["new", &at]);
         }
-        let mut words = vec!["add", &at, name, version];
-        words.extend(options);
-        script("packagekit-repo", &words);
+        at
     }
 
     /// Makes the repository the host's only source of packages, as it stands now.

@@ -100,7 +100,7 @@ pub(super) fn finish(runtime: &Handle, end: impl Future<Output = ()> + Send + 's
 }
 
 /// Orphans come to us only as a subreaper, and only once a command has run.
-fn ensure_sweeper() {
+pub(crate) fn ensure_sweeper() {
     if !SUBREAPER.load(Ordering::Relaxed) {
         return;
     }

@@ -4,10 +4,12 @@
 //! stands that they are compared with or written to.
 
 use std::cell::RefCell;
+use std::fmt::Debug;
 use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mgmt_engine::resource::{Fault, Stop, Urgency};
 use rustix::fs::OFlags;
@@ -26,6 +28,28 @@ thread_local! {
     static BUFFERS: RefCell<(Vec<u8>, Vec<u8>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
+/// Has contents made that stand nowhere on this machine yet: the seam for kinds that get them elsewhere.
+pub(crate) trait Maker: Debug + Send + Sync {
+    /// Whether an open file, at its start, has these contents. `None`: that would take long, and nobody was `patient`.
+    fn holds(&self, file: &File, path: &Path, patient: bool) -> Result<Option<bool>, Fault>;
+
+    /// Makes them, and appends them to a file, which becomes `path`: how many bytes. Called where it may take its time;
+    /// has to end soon when told to stop.
+    fn make(&self, file: &File, path: &Path, stop: &Stop) -> Result<u64, Fault>;
+}
+
+/// Who makes the contents. Always equal: whoever has them made compares what they are made from.
+#[derive(Debug, Clone)]
+pub(crate) struct Made(pub(crate) Arc<dyn Maker>);
+
+impl PartialEq for Made {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Made {}
+
 /// Contents that have been looked up, with their length.
 pub(super) enum Stream<'a> {
     Bytes(&'a [u8]),
@@ -35,6 +59,8 @@ pub(super) enum Stream<'a> {
     },
     /// One file that is already open, at its start.
     Open(&'a File),
+    /// Yet to be made.
+    Made(&'a dyn Maker),
 }
 
 impl Contents {
@@ -45,6 +71,7 @@ impl Contents {
             Self::Given(bytes) => Stream::Bytes(bytes),
             Self::Copy(source) => Stream::of(vec![source.clone()])?,
             Self::Fragments(fragments) => Stream::of(members(fragments)?)?,
+            Self::Made(made) => Stream::Made(&*made.0),
         }))
     }
 }
@@ -94,6 +121,8 @@ impl Stream<'_> {
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::Files { length, .. } => *length,
             Self::Open(file) => file.metadata().map_or(0, |of| of.len()),
+            // Unknown, and nothing for a worker thread.
+            Self::Made(_) => INLINE_BYTES_MAX + 1,
         }
     }
 
@@ -111,6 +140,7 @@ impl Stream<'_> {
         match self {
             Self::Bytes(bytes) => begins_with(file, bytes).map_err(fault),
             Self::Open(wanted) => goes_on_as(file, wanted).map_err(fault),
+            Self::Made(maker) => Ok(maker.holds(file, path, true)?.unwrap_or(false)),
             Self::Files { parts, .. } => {
                 for part in parts {
                     if !goes_on_as(file, &source(part)?).map_err(fault)? {
@@ -130,6 +160,7 @@ impl Stream<'_> {
                 Ok(bytes.len() as u64)
             }
             Self::Open(wanted) => append(wanted, file, path, stop),
+            Self::Made(maker) => maker.make(file, path, stop),
             Self::Files { parts, .. } => {
                 parts.iter().try_fold(0, |written, part| Ok(written + append(&source(part)?, file, path, stop)?))
             }
@@ -141,7 +172,7 @@ impl Stream<'_> {
         match self {
             Self::Bytes(bytes) => (bytes.len() as u64 <= INLINE_BYTES_MAX).then(|| bytes.to_vec()),
             Self::Files { length, .. } if *length > INLINE_BYTES_MAX => None,
-            Self::Open(_) => None,
+            Self::Open(_) | Self::Made(_) => None,
             Self::Files { parts, .. } => {
                 let mut all = Vec::new();
                 for part in parts {

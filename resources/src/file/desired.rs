@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::confined;
+use super::contents::Made;
 use super::modes::Mode;
 use crate::kind::{Anchor, Context, Facets, Params, Problem, normal};
 
@@ -66,6 +67,8 @@ pub(super) enum Contents {
     Copy(PathBuf),
     /// These files, and the files of these directories, one after the other.
     Fragments(Vec<PathBuf>),
+    /// Whatever this makes.
+    Made(Made),
 }
 
 /// Parameters as taken, before they are weighed against each other.

@@ -23,7 +23,7 @@ const MEMBERS_NAMED: usize = 3;
 
 /// What is wrong, and how it would be repaired.
 #[derive(Debug)]
-pub(super) struct Drift {
+pub(crate) struct Drift {
     pub(super) desired: Arc<Desired>,
     pub(super) ids: Ids,
     pub(super) notes: Vec<Note>,

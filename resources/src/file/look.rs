@@ -14,7 +14,7 @@ use rustix::process::geteuid;
 use rustix::thread::CapabilitySet;
 
 use super::attributes::{self, Ids, kind};
-use super::contents::INLINE_BYTES_MAX;
+use super::contents::{INLINE_BYTES_MAX, Stream};
 use super::desired::{Contents, Desired, Want};
 use super::drift::{Drift, Note, Repair};
 use super::never::{self, Never, Relation};
@@ -143,10 +143,9 @@ impl Looker<'_> {
         }
         let (mut notes, mut length) = (Vec::new(), 0);
         if let Some(stream) = contents.stream()? {
-            self.slow(stream.length())?;
             let file = file.map_err(|error| Fault::path("read", self.path(), error))?;
             length = stream.length();
-            if u64::try_from(stat.st_size) != Ok(stream.length()) || !stream.equals(&file, self.path())? {
+            if !self.has(&file, &stat, &stream)? {
                 stream.readable()?;
                 notes.push(Note::Contents);
             }
@@ -163,6 +162,14 @@ impl Looker<'_> {
         // The new version is a new file of ours, and gets the old one's owner where that is not managed.
         attributes::may_own(self.path(), self.ids.or(&stat), None)?;
         self.drifted(notes, Repair::Write { clear: false, length }, Some(stat))
+    }
+
+    fn has(&self, file: &File, stat: &Stat, stream: &Stream<'_>) -> Result<bool, Trouble> {
+        if let Stream::Made(maker) = stream {
+            return maker.holds(file, self.path(), self.patient)?.ok_or(Trouble::Slow);
+        }
+        self.slow(stream.length())?;
+        Ok(u64::try_from(stat.st_size) == Ok(stream.length()) && stream.equals(file, self.path())?)
     }
 
     fn missing_file(&self) -> Looked {

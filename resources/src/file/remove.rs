@@ -19,7 +19,7 @@ use super::never::is_mount;
 pub(super) const DEPTH_MAX: usize = 200;
 
 /// Opens a directory that is an entry of `at`, on the same file system and not through a link.
-pub(super) fn open_inside(at: impl AsFd, name: &Path) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_inside(at: impl AsFd, name: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let within =
         ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
@@ -70,7 +70,7 @@ pub(super) fn holds_mount(at: impl AsFd, name: &OsStr, depth: usize) -> Result<b
 }
 
 /// Removes an entry and everything below it. `path` is for messages.
-pub(super) fn remove(at: impl AsFd, name: &OsStr, path: &Path, stop: &Stop) -> Result<(), Fault> {
+pub(crate) fn remove(at: impl AsFd, name: &OsStr, path: &Path, stop: &Stop) -> Result<(), Fault> {
     match holds_mount(&at, name, 0) {
         Ok(false) => remove_inside(&at, name, path, stop, 0),
         Ok(true) => Err(Fault::path("remove", path, "something is mounted there or below")),

@@ -1,0 +1,220 @@
+//! `apt-get`, `apt-cache` and dpkg: what Debian and its kin have.
+//!
+//! Asks nothing of anybody: no questions, changed configuration files kept. Waits for the lock of dpkg for as long as its
+//! holder may need. Never ended half way: by nobody here, nor by the end of this program or of its service.
+
+mod said;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use mgmt_engine::resource::Fault;
+use tokio::time::{Instant, sleep};
+
+use self::said::Ill;
+use super::dpkg::Dpkg;
+use super::kept::Stamp;
+use super::run::{self, ended, shown};
+use super::transaction::{Change, Member};
+use super::trouble::Trouble;
+use super::{Found, Offer, Offers, Wanted, Watched};
+use crate::tools::{self, Said, Tool};
+
+/// Somebody else's upgrade of everything takes less.
+const LOCK_SECONDS: u32 = 1_800;
+/// The lists of sources have a lock without a way to wait for it: looked at so often, for so long.
+const LISTS_LOCK_EVERY: Duration = Duration::from_secs(1);
+const LISTS_LOCK_MAX: Duration = Duration::from_secs(300);
+/// The sources are asked again after this, if somebody wants what is not known; after a failure, sooner.
+const SOURCES_EVERY: Duration = Duration::from_secs(3_600);
+const SOURCES_AGAIN: Duration = Duration::from_secs(45);
+/// Looking things up takes a second on a slow machine with many sources.
+const LOOK_WITHIN: Duration = Duration::from_secs(120);
+/// Some hundred bytes a package.
+const SAID_BYTES_MAX: usize = 4 << 20;
+/// An interrupted dpkg, stale lists, somebody who kills the tool: each of them is met once, and the third time is enough.
+const TRIES_MAX: u32 = 4;
+
+const DATABASE: &str = "/var/lib/dpkg";
+const LISTS: &str = "/var/lib/apt/lists";
+/// What can be had changes with these.
+const SOURCES: [&str; 6] = [
+    "/var/lib/dpkg/status",
+    LISTS,
+    "/etc/apt/sources.list",
+    "/etc/apt/sources.list.d",
+    "/etc/apt/preferences",
+    "/etc/apt/preferences.d",
+];
+/// A file that the administrator has changed stays, and a new one that nobody has changed is taken.
+const CONFFILES: [&str; 2] = ["--force-confdef", "--force-confold"];
+const LOCALE: (&str, &str) = ("LC_ALL", "C.UTF-8");
+
+/// The tools, and what was learned by them.
+#[derive(Debug)]
+pub(super) struct Apt {
+    dpkg: Dpkg,
+    /// Names that somebody waits to know about.
+    curious: Mutex<BTreeSet<String>>,
+    known: tokio::sync::Mutex<Known>,
+    /// When the sources were last asked, and what went wrong.
+    asked: Mutex<Option<(Instant, Option<String>)>>,
+}
+
+/// What can be had, of those that somebody has asked for.
+#[derive(Debug, Default)]
+struct Known {
+    of: Stamp,
+    offers: BTreeMap<String, Option<Offer>>,
+}
+
+impl Apt {
+    pub(super) fn new() -> Self {
+        Self {
+            dpkg: Dpkg::at(DATABASE),
+            curious: Mutex::default(),
+            known: tokio::sync::Mutex::default(),
+            asked: Mutex::default(),
+        }
+    }
+
+    pub(super) fn watched(&self, newest: bool) -> Vec<Watched> {
+        // Of what can be had, files of the administrator's are read anew when somebody looks for another reason.
+        if newest { vec![Watched::Tree(LISTS.into())] } else { vec![Watched::Path(self.dpkg.status())] }
+    }
+
+    pub(super) fn ships(&self, name: &str) -> Vec<Box<Path>> {
+        self.dpkg.ships(name)
+    }
+
+    pub(super) async fn found(&self, names: &[&str]) -> Result<BTreeMap<String, Found>, Fault> {
+        if !tools::has("apt-get") {
+            return Err(Fault::new("this machine has no apt-get, so provider apt cannot be used"));
+        }
+        let database = self.dpkg.read().await?;
+        Ok(names.iter().map(|name| ((*name).to_owned(), database.get(name))).collect())
+    }
+
+    /// One run of `apt-cache` for all who ask at once.
+    pub(super) async fn offers(&self, names: &[&str]) -> Result<Offers, Fault> {
+        let curious = || self.curious.lock().unwrap_or_else(PoisonError::into_inner);
+        curious().extend(names.iter().map(|name| (*name).to_owned()));
+        let mut known = self.known.lock().await;
+        let stamp = Stamp::of(&SOURCES);
+        if known.of != stamp {
+            *known = Known { of: stamp, ..Known::default() };
+        }
+        if names.iter().any(|name| !known.offers.contains_key(*name)) {
+            let mut asked = std::mem::take(&mut *curious());
+            asked.extend(names.iter().map(|name| (*name).to_owned()));
+            asked.retain(|name| !known.offers.contains_key(name));
+            let tool = Tool::new("apt-cache").args(["policy", "--"]).args(&asked).env(LOCALE.0, LOCALE.1);
+            let said = tool.within(LOOK_WITHIN).said_bytes_max(SAID_BYTES_MAX).done().await?;
+            let mut offers = said::policy(&said.out);
+            known.offers.extend(asked.into_iter().map(|name| {
+                let offer = offers.remove(&name);
+                (name, offer)
+            }));
+        }
+        let offer = |name: &&str| Some(((*name).to_owned(), known.offers.get(*name)?.clone()?));
+        Ok(names.iter().filter_map(offer).collect())
+    }
+
+    /// `apt-get update`, unless it was a moment ago.
+    pub(super) async fn ask_sources(&self) -> Option<String> {
+        let asked = || self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((when, trouble)) = &*asked() {
+            let pause = if trouble.is_some() { SOURCES_AGAIN } else { SOURCES_EVERY };
+            if when.elapsed() < pause {
+                return trouble.clone();
+            }
+        }
+        tracing::info!("asks the sources of packages what they have: apt-get update");
+        let end = Instant::now() + LISTS_LOCK_MAX;
+        let trouble = loop {
+            let said = match ended(Self::tool("apt-get", &["-q", "update"])).await {
+                Err(fault) => break Some(fault.to_string()),
+                Ok(said) => said,
+            };
+            if said::locked(&said) && Instant::now() < end {
+                sleep(LISTS_LOCK_EVERY).await;
+                continue;
+            }
+            break said::unfetched(&said);
+        };
+        *asked() = Some((Instant::now(), trouble.clone()));
+        trouble
+    }
+
+    /// One transaction, and what helps against what can be helped: each once.
+    pub(super) async fn carry_out(&self, change: Change, members: &[Member]) -> Result<(), Trouble> {
+        if let Some(holder) = self.dpkg.holder() {
+            tracing::warn!("waits for {holder}, which holds the lock of the package database");
+        }
+        let mut helped = Vec::new();
+        loop {
+            let said = ended(Self::get(change, members)).await.map_err(|fault| Trouble::whole(fault.to_string()))?;
+            if said.status.success() {
+                return Ok(());
+            }
+            let (ill, trouble) = said::trouble(&said, &shown(said.status));
+            let Some(ill) = ill.filter(|ill| !helped.contains(ill) && helped.len() < TRIES_MAX as usize) else {
+                return Err(trouble);
+            };
+            helped.push(ill);
+            tracing::warn!("apt-get: {}", trouble.words);
+            match ill {
+                Ill::Killed if !self.dpkg.interrupted() => {}
+                Ill::Interrupted | Ill::Killed => self.configure().await,
+                Ill::Stale if self.asked_just_now() => return Err(trouble),
+                Ill::Stale => drop(self.ask_sources().await),
+            }
+        }
+    }
+
+    /// Whether there is no use in asking the sources again. If there is, they will be.
+    fn asked_just_now(&self) -> bool {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let just = asked.as_ref().is_some_and(|(when, _)| when.elapsed() < SOURCES_AGAIN);
+        if !just {
+            *asked = None;
+        }
+        just
+    }
+
+    /// Lets an interrupted dpkg go on.
+    async fn configure(&self) {
+        tracing::warn!("dpkg was interrupted before: it goes on now (dpkg --configure -a)");
+        let tool = Self::tool("dpkg", &CONFFILES);
+        match ended(tool.args(&["--configure", "-a"])).await {
+            Ok(said) if said.status.success() => {}
+            Ok(said) => tracing::warn!("dpkg --configure -a ended with {}: {}", shown(said.status), said.last_words()),
+            Err(fault) => tracing::warn!("dpkg --configure -a: {fault}"),
+        }
+    }
+
+    fn get(change: Change, members: &[Member]) -> run::Run {
+        let mut tool = Self::tool("apt-get", &["-y", "-q", "-o", "Dpkg::Use-Pty=0"]);
+        tool = tool.args(&["-o".to_owned(), format!("DPkg::Lock::Timeout={LOCK_SECONDS}")]);
+        for option in CONFFILES {
+            tool = tool.args(&["-o".to_owned(), format!("Dpkg::Options::={option}")]);
+        }
+        let exact = members.iter().any(|member| matches!(member.wanted, Wanted::Version(_)));
+        if exact {
+            tool = tool.args(&["--allow-downgrades"]);
+        }
+        let word = |member: &Member| match &member.wanted {
+            Wanted::Version(version) => format!("{}={version}", member.name),
+            _ => member.name.clone(),
+        };
+        let words: Vec<_> = members.iter().map(word).collect();
+        tool.args(&[change.to_string()]).args(&["--"]).args(&words)
+    }
+
+    fn tool(name: &'static str, arguments: &[&str]) -> run::Run {
+        let env = [LOCALE, ("DEBIAN_FRONTEND", "noninteractive"), ("APT_LISTCHANGES_FRONTEND", "none")];
+        run::Run::new(name, SAID_BYTES_MAX).args(arguments).env(&env)
+    }
+}

@@ -1,0 +1,108 @@
+//! One of the ways to look at packages and to change them. What they have in common is decided elsewhere; each only looks,
+//! and carries out one transaction at a time.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use mgmt_engine::resource::Fault;
+
+use super::apt::Apt;
+use super::hub::Bell;
+use super::transaction::{Change, Member};
+use super::trouble::Trouble;
+use super::{Found, Lack, Offers, Provider, Wanted, Watched};
+use crate::bus::Bus;
+
+/// A provider at work.
+#[derive(Debug)]
+pub(super) enum Catalog {
+    Apt(Apt),
+    #[cfg(test)]
+    Scripted(super::transaction::tests::Scripted),
+}
+
+impl Catalog {
+    pub(super) fn of(provider: Provider, _bus: &Arc<Bus>) -> Self {
+        match provider {
+            Provider::Apt | Provider::Dnf | Provider::PackageKit => Self::Apt(Apt::new()),
+        }
+    }
+
+    /// What stands of these. Cancel safe.
+    pub(super) async fn found(&self, names: &[&str]) -> Result<BTreeMap<String, Found>, Fault> {
+        match self {
+            Self::Apt(apt) => apt.found(names).await,
+            #[cfg(test)]
+            Self::Scripted(scripted) => Ok(scripted.found(names)),
+        }
+    }
+
+    /// What can be had of these, as far as this machine knows without asking its sources. Cancel safe.
+    pub(super) async fn offers(&self, names: &[&str]) -> Result<Offers, Fault> {
+        match self {
+            Self::Apt(apt) => apt.offers(names).await,
+            #[cfg(test)]
+            Self::Scripted(scripted) => Ok(scripted.offers(names)),
+        }
+    }
+
+    /// Asks the sources what they have, unless that has just been done. What went wrong, for people, if anything.
+    pub(super) async fn ask_sources(&self) -> Option<String> {
+        match self {
+            Self::Apt(apt) => apt.ask_sources().await,
+            #[cfg(test)]
+            Self::Scripted(scripted) => scripted.ask_sources(),
+        }
+    }
+
+    /// Carries out one transaction, to its end.
+    pub(super) async fn carry_out(&self, change: Change, members: &[Member]) -> Result<(), Trouble> {
+        match self {
+            Self::Apt(apt) => apt.carry_out(change, members).await,
+            #[cfg(test)]
+            Self::Scripted(scripted) => scripted.carry_out(change, members),
+        }
+    }
+
+    /// What to do about a package that is held.
+    pub(super) fn unhold(&self, name: &str) -> String {
+        match self {
+            Self::Apt(_) => format!("apt-mark unhold {name}"),
+            #[cfg(test)]
+            Self::Scripted(_) => format!("unhold {name}"),
+        }
+    }
+
+    /// What is missing of what is wanted. Cancel safe.
+    pub(super) async fn lack(&self, name: &str, wanted: &Wanted) -> Result<Option<Lack>, Fault> {
+        let found = self.found(&[name]).await?.remove(name).unwrap_or_default();
+        if *wanted != Wanted::Newest || found.version.is_none() {
+            return Ok(wanted.lack(&found, None));
+        }
+        let offer = self.offers(&[name]).await?.remove(name).unwrap_or_default();
+        Ok(wanted.lack(&found, offer.newest.as_deref()))
+    }
+
+    /// Rings the bell at what no file shows, for as long as it is polled.
+    pub(super) fn follow(&self, _bell: &Arc<Bell>) -> impl Future<Output = ()> + Send + 'static {
+        std::future::ready(())
+    }
+
+    /// The files whose changes say that something may have changed of what is installed, or of what can be had.
+    pub(super) fn watched(&self, newest: bool) -> Vec<Watched> {
+        match self {
+            Self::Apt(apt) => apt.watched(newest),
+            #[cfg(test)]
+            Self::Scripted(_) => Vec::new(),
+        }
+    }
+
+    pub(super) fn ships(&self, name: &str) -> Vec<Box<Path>> {
+        match self {
+            Self::Apt(apt) => apt.ships(name),
+            #[cfg(test)]
+            Self::Scripted(_) => Vec::new(),
+        }
+    }
+}

@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod archive;
+mod aside;
 #[cfg(test)]
 #[path = "tests/bed.rs"]
 mod bed;
@@ -13,6 +14,7 @@ mod checksum;
 pub mod download;
 pub mod exec;
 pub mod file;
+pub mod group;
 pub mod host;
 pub mod kind;
 pub mod machine;
@@ -26,6 +28,7 @@ pub mod syncs;
 pub mod systemd;
 pub mod timer;
 pub mod tools;
+pub mod user;
 pub mod watches;
 
 pub use host::{Host, HostRef, Lent};
@@ -42,4 +45,6 @@ pub static KINDS: &[&KindInfo] = &[
     &archive::INFO,
     &timer::INFO,
     &msg::INFO,
+    &user::INFO,
+    &group::INFO,
 ];

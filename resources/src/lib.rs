@@ -25,6 +25,7 @@ pub mod msg;
 pub mod noop;
 pub mod packages;
 pub mod pkg;
+pub mod svc;
 pub mod syncs;
 pub mod sysctl;
 pub mod systemd;
@@ -41,6 +42,7 @@ pub static KINDS: &[&KindInfo] = &[
     &noop::INFO,
     &file::INFO,
     &exec::INFO,
+    &svc::INFO,
     &pkg::INFO,
     &download::INFO,
     &archive::INFO,

@@ -18,13 +18,17 @@ pub mod file;
 pub mod group;
 pub mod host;
 pub mod kind;
+pub mod line;
+mod lines;
 pub mod machine;
 pub mod memory;
 pub mod msg;
 pub mod noop;
 pub mod packages;
 pub mod pkg;
+pub mod svc;
 pub mod syncs;
+pub mod sysctl;
 pub mod systemd;
 pub mod timer;
 pub mod tools;
@@ -39,6 +43,7 @@ pub static KINDS: &[&KindInfo] = &[
     &noop::INFO,
     &file::INFO,
     &exec::INFO,
+    &svc::INFO,
     &pkg::INFO,
     &download::INFO,
     &archive::INFO,
@@ -47,4 +52,6 @@ pub static KINDS: &[&KindInfo] = &[
     &msg::INFO,
     &user::INFO,
     &group::INFO,
+    &line::INFO,
+    &sysctl::INFO,
 ];

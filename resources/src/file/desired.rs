@@ -306,8 +306,7 @@ impl Desired {
             fills: (self.recurse && matches!(self.want, Want::Directory(Some(_)))).then(|| self.path.clone()),
             provides: vec![Anchor::Path(self.path.clone())],
             wants,
-            shared: false,
-            ships: None,
+            ..Facets::default()
         }
     }
 }

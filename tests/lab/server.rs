@@ -146,6 +146,8 @@ fn the_story_of_a_server() {
         .after("change the configuration", &["sh", "-c", "echo oops >/etc/labd/labd.conf"], || server.is_configured());
     until("the daemon has read it again", || server.reloads() > before);
     server.after("delete the unit file", &["rm", "/usr/lib/systemd/system/labd.service"], || server.unit.exists());
+    // Until then apt holds the lock that the next command needs.
+    until("the transaction has ended", || server.host.log().contains("which it brought: repaired"));
     server.after("remove the package", &["dpkg", "-r", "labd"], || server.is_installed());
     until("the service runs the new installation", || server.is_right());
     assert_eq!(agent.end(), Some(0), "{}", server.host.log());

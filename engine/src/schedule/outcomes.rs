@@ -22,6 +22,10 @@ impl Schedule {
             // What it has found may be somebody else's doing: it looks again when it holds it again.
             return self.follow(ticket.slot, Next::Rest, Vec::new(), now);
         }
+        if result.is_err() && vertex.watch_fault.is_none() && vertex.blockers > 0 {
+            // What is before it became dirty while it looked, which may well be why: it looks again when that is clean.
+            return self.follow(ticket.slot, Next::Rest, Vec::new(), now);
+        }
         let mut said = Vec::new();
         let watch = vertex.watch_fault.take();
         let found = match watch.map_or(result, Err) {

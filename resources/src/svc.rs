@@ -124,13 +124,7 @@ impl Resource for Svc {
             Err(_) if self.manager().is_away() => return Ok(Check::Later("systemd to be back on its bus".into())),
             Err(fault) => return Err(fault),
         };
-        let mut verdict = self.decide(&unit);
-        if verdict.is_err() && unit.load == Load::Missing && look.cause == Cause::Drift {
-            // Whoever brings it may not have noticed yet that it is gone, and is about to bring it again.
-            tokio::time::sleep(NOTICED_WITHIN).await;
-            verdict = self.decide(&self.look().await?);
-        }
-        match verdict? {
+        match self.judged(&unit, look.cause).await? {
             Verdict::Fine => Ok(Check::Converged),
             Verdict::Wait(what) => Ok(Check::Later(what.into())),
             Verdict::Drifted(drift) => Ok(Check::Drifted(drift)),
@@ -176,6 +170,17 @@ impl Svc {
                 return Ok(unit);
             }
         }
+    }
+
+    /// What to make of it. One that has vanished gets a moment: whoever has brought it may not have noticed yet, and is
+    /// about to bring it again.
+    async fn judged(&self, unit: &Unit, cause: Cause) -> Result<Verdict, Fault> {
+        let verdict = self.decide(unit);
+        if verdict.is_ok() || unit.load != Load::Missing || cause != Cause::Drift {
+            return verdict;
+        }
+        tokio::time::sleep(NOTICED_WITHIN).await;
+        self.decide(&self.look().await?)
     }
 
     /// What we do ourselves is no event: one that failed would otherwise be its own reason to be tried again, for ever.

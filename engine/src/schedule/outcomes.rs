@@ -2,6 +2,7 @@
 
 use super::{Alarm, Deed, Found, Owed, Schedule, State, Step, Vertex};
 use std::cmp::Reverse;
+use std::time::Duration;
 
 use crate::backoff::QUIET;
 use crate::clock::Moment;
@@ -51,6 +52,11 @@ impl Schedule {
                     self.pass_on(ticket.slot, now);
                 }
                 self.follow(ticket.slot, next, said, now);
+            }
+            Err(fault) if vertex.blockers > 0 && !vertex.has_lost_grant() => {
+                // The same as with a look; but it has begun something, so it is said.
+                said.push(What::Failed { fault: fault.to_string(), again: Some(Duration::ZERO) });
+                self.follow(ticket.slot, Next::Rest, said, now);
             }
             Err(fault) => {
                 let fault = vertex.cause_of_failure(fault);

@@ -31,7 +31,7 @@ impl Svc {
             self.tracks.outdates(&self.look().await?);
             self.manager().reload().await?;
             deeds = vec!["unit files read again"];
-            drift = match self.decide(&self.look().await?)? {
+            drift = match self.judged(&self.look().await?, work.cause).await? {
                 Verdict::Drifted(drift) => drift,
                 Verdict::Fine | Verdict::Wait(_) => Drift::default(),
             };

@@ -11,6 +11,7 @@ mod aside;
 mod bed;
 pub mod bus;
 mod checksum;
+pub mod cron;
 pub mod download;
 pub mod exec;
 pub mod file;
@@ -50,6 +51,7 @@ pub static KINDS: &[&KindInfo] = &[
     &download::INFO,
     &archive::INFO,
     &timer::INFO,
+    &cron::INFO,
     &msg::INFO,
     &user::INFO,
     &group::INFO,

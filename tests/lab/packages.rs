@@ -129,6 +129,59 @@ fn packages_are_installed_updated_and_removed_and_stay_so() {
 }
 
 #[test]
+fn packagekit_installs_updates_and_removes() {
+    needs!(BOOTED, REPOSITORY);
+    states(&mut four(), "packagekit");
+}
+
+#[test]
+fn packagekit_says_what_is_wrong_and_survives_its_death() {
+    needs!(BOOTED, REPOSITORY);
+    let host = host(&[
+        ("pa", "1.0", &[]),
+        ("bad", "1.0", &["--script", "postinst=exit 1"]),
+        ("torn", "1.0", &["--depends", "nowhere"]),
+        ("slow", "1.0", SLOW),
+    ]);
+    let wanted = [("pa", "installed"), ("nosuch", "installed"), ("bad", "installed"), ("torn", "installed")];
+    let (code, said) = host.apply(&by(&wanted, "packagekit"));
+    assert_eq!((code, host.stands("pa").as_str()), (Some(1), "1.0"), "{said}");
+    for words in ["know none of this name", "installed bad package post-installation script", "nowhere"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    host.applies(&by(&[("bad", "uninstalled"), ("pa", "uninstalled")], "packagekit"));
+
+    let agent = host.agent(&by(&[("slow", "installed")], "packagekit"));
+    until("the installation has begun", || host.read("/run/began").is_some());
+    host.shell("kill -9 $(pidof packagekitd) $(pidof dpkg)");
+    host.write("/run/go", "");
+    until_stands(&host, "slow", "1.0");
+    assert_eq!(host.shell("dpkg --audit"), "");
+    // The bus comes back, and so do its signals.
+    host.run(&["systemctl", "restart", "dbus"]);
+    host.run(&["dpkg", "-r", "slow"]);
+    until_stands(&host, "slow", "1.0");
+    assert_eq!(agent.end(), Some(0), "{}", host.log());
+}
+
+#[test]
+fn a_machine_without_a_tool_says_so_in_a_line() {
+    needs!(BOOTED, REPOSITORY);
+    let host = host(&[("pa", "1.0", &[])]);
+    host.run(&["rm", "/usr/bin/apt-get"]);
+    host.run(&["systemctl", "mask", "--now", "packagekit"]);
+    for (provider, words) in [
+        ("apt", "this machine has no apt-get, so provider apt cannot be used"),
+        ("dnf", "this machine has no dnf, so provider dnf cannot be used"),
+        ("auto", "PackageKit cannot be asked"),
+    ] {
+        let (code, said) = host.apply(&by(&[("pa", "installed")], provider));
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
+
+#[test]
 fn many_packages_are_one_transaction_and_bad_ones_are_told_apart() {
     needs!(BOOTED, REPOSITORY);
     let mut host = host(&[("held", "1.0", &[]), ("bad", "1.0", &["--script", "postinst=exit 1"])]);

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use mgmt_engine::resource::Fault;
+use mgmt_engine::resource::{Boxed, Fault};
 
 use super::apt::Apt;
 use super::hub::Bell;
+use super::packagekit::PackageKit;
 use super::transaction::{Change, Member};
 use super::trouble::Trouble;
 use super::{Found, Lack, Offers, Provider, Wanted, Watched};
@@ -18,14 +19,16 @@ use crate::bus::Bus;
 #[derive(Debug)]
 pub(super) enum Catalog {
     Apt(Apt),
+    PackageKit(PackageKit),
     #[cfg(test)]
     Scripted(super::transaction::tests::Scripted),
 }
 
 impl Catalog {
-    pub(super) fn of(provider: Provider, _bus: &Arc<Bus>) -> Self {
+    pub(super) fn of(provider: Provider, bus: &Arc<Bus>, bell: &Arc<Bell>) -> Self {
         match provider {
-            Provider::Apt | Provider::Dnf | Provider::PackageKit => Self::Apt(Apt::new()),
+            Provider::Apt | Provider::Dnf => Self::Apt(Apt::new()),
+            Provider::PackageKit => Self::PackageKit(PackageKit::new(Arc::clone(bus), Arc::clone(bell))),
         }
     }
 
@@ -33,6 +36,7 @@ impl Catalog {
     pub(super) async fn found(&self, names: &[&str]) -> Result<BTreeMap<String, Found>, Fault> {
         match self {
             Self::Apt(apt) => apt.found(names).await,
+            Self::PackageKit(daemon) => daemon.found(names).await,
             #[cfg(test)]
             Self::Scripted(scripted) => Ok(scripted.found(names)),
         }
@@ -42,6 +46,7 @@ impl Catalog {
     pub(super) async fn offers(&self, names: &[&str]) -> Result<Offers, Fault> {
         match self {
             Self::Apt(apt) => apt.offers(names).await,
+            Self::PackageKit(daemon) => daemon.offers(names).await,
             #[cfg(test)]
             Self::Scripted(scripted) => Ok(scripted.offers(names)),
         }
@@ -51,6 +56,7 @@ impl Catalog {
     pub(super) async fn ask_sources(&self) -> Option<String> {
         match self {
             Self::Apt(apt) => apt.ask_sources().await,
+            Self::PackageKit(daemon) => daemon.ask_sources().await,
             #[cfg(test)]
             Self::Scripted(scripted) => scripted.ask_sources(),
         }
@@ -60,6 +66,7 @@ impl Catalog {
     pub(super) async fn carry_out(&self, change: Change, members: &[Member]) -> Result<(), Trouble> {
         match self {
             Self::Apt(apt) => apt.carry_out(change, members).await,
+            Self::PackageKit(daemon) => daemon.carry_out(change, members).await,
             #[cfg(test)]
             Self::Scripted(scripted) => scripted.carry_out(change, members),
         }
@@ -68,7 +75,7 @@ impl Catalog {
     /// What to do about a package that is held.
     pub(super) fn unhold(&self, name: &str) -> String {
         match self {
-            Self::Apt(_) => format!("apt-mark unhold {name}"),
+            Self::Apt(_) | Self::PackageKit(_) => format!("apt-mark unhold {name}"),
             #[cfg(test)]
             Self::Scripted(_) => format!("unhold {name}"),
         }
@@ -85,14 +92,18 @@ impl Catalog {
     }
 
     /// Rings the bell at what no file shows, for as long as it is polled.
-    pub(super) fn follow(&self, _bell: &Arc<Bell>) -> impl Future<Output = ()> + Send + 'static {
-        std::future::ready(())
+    pub(super) fn follow(&self) -> Boxed<()> {
+        match self {
+            Self::PackageKit(daemon) => Box::pin(daemon.follow()),
+            _ => Box::pin(std::future::ready(())),
+        }
     }
 
     /// The files whose changes say that something may have changed of what is installed, or of what can be had.
     pub(super) fn watched(&self, newest: bool) -> Vec<Watched> {
         match self {
             Self::Apt(apt) => apt.watched(newest),
+            Self::PackageKit(daemon) => daemon.watched(newest),
             #[cfg(test)]
             Self::Scripted(_) => Vec::new(),
         }
@@ -101,6 +112,7 @@ impl Catalog {
     pub(super) fn ships(&self, name: &str) -> Vec<Box<Path>> {
         match self {
             Self::Apt(apt) => apt.ships(name),
+            Self::PackageKit(daemon) => daemon.ships(name),
             #[cfg(test)]
             Self::Scripted(_) => Vec::new(),
         }

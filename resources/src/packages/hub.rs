@@ -6,6 +6,7 @@
 //! are judged at its end, and what was judged counts as seen.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mgmt_engine::resource::{Fault, Signal, Sink, Ticket};
@@ -63,13 +64,22 @@ pub(super) struct Seen {
     pub(super) newest: Option<String>,
 }
 
-/// Rings when anything has changed, or the daemon is another.
+/// Rings when anything has changed.
 #[derive(Debug, Default)]
-pub(super) struct Bell(Notify);
+pub(super) struct Bell {
+    rung: Notify,
+    rings: AtomicU64,
+}
 
 impl Bell {
     pub(super) fn ring(&self) {
-        self.0.notify_one();
+        self.rings.fetch_add(1, Ordering::SeqCst);
+        self.rung.notify_one();
+    }
+
+    /// What was learned before the last of so many rings is old.
+    pub(super) fn rings(&self) -> u64 {
+        self.rings.load(Ordering::SeqCst)
     }
 }
 
@@ -109,8 +119,8 @@ impl Drop for Guard {
 }
 
 impl Hub {
-    pub(super) fn new(provider: Provider, catalog: Arc<Catalog>, queue: Arc<Queue>) -> Self {
-        Self { provider, catalog, queue, watchers: Mutex::default(), bell: Arc::default() }
+    pub(super) fn new(provider: Provider, catalog: Arc<Catalog>, queue: Arc<Queue>, bell: Arc<Bell>) -> Self {
+        Self { provider, catalog, queue, watchers: Mutex::default(), bell }
     }
 
     fn watchers(&self) -> MutexGuard<'_, Watchers> {
@@ -133,10 +143,10 @@ impl Hub {
         }
         if watchers.task.as_ref().is_none_or(AbortHandle::is_finished) {
             let (hub, bell) = (Arc::downgrade(self), Arc::clone(&self.bell));
-            let follow = self.catalog.follow(&self.bell);
+            let follow = self.catalog.follow();
             let listen = async move {
                 loop {
-                    bell.0.notified().await;
+                    bell.rung.notified().await;
                     let Some(hub) = hub.upgrade() else { return };
                     hub.compare().await;
                 }

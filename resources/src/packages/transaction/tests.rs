@@ -73,6 +73,7 @@ fn offer(versions: &[&str]) -> Offer {
     Offer {
         newest: versions.first().map(|&version| version.to_owned()),
         versions: versions.iter().map(|&version| version.to_owned()).collect(),
+        partial: false,
     }
 }
 

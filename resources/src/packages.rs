@@ -7,6 +7,7 @@
 mod apt;
 mod asked;
 mod catalog;
+mod dnf;
 mod dpkg;
 mod hub;
 mod kept;

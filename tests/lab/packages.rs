@@ -1,7 +1,8 @@
 //! Packages on hosts with a real apt, a real PackageKit, and a repository of their own.
 
 use std::fmt::Write as _;
-use std::process::Stdio;
+use std::fs;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::booted::{BOOTED, Booted, REPOSITORY};
@@ -132,6 +133,91 @@ fn packages_are_installed_updated_and_removed_and_stay_so() {
 fn packagekit_installs_updates_and_removes() {
     needs!(BOOTED, REPOSITORY);
     states(&mut four(), "packagekit");
+}
+
+/// What dnf and a repository of its own need. Debian has them, and no machine has them by itself.
+const DNF: &[&str] = &["dnf", "rpm", "createrepo-c"];
+
+/// A host with dnf, from this machine or from the network if that may be asked (`MGMT_LAB_DOWNLOAD`).
+fn with_dnf() -> Option<Booted> {
+    let host = Booted::up();
+    let missing = ["dnf", "rpmbuild", "createrepo_c"].map(|program| host.ended(&["which", program]).code != Some(0));
+    if !missing.contains(&true) {
+        return Some(host);
+    }
+    if std::env::var_os("MGMT_LAB_DOWNLOAD").is_none() {
+        say("skipped: dnf is not here, and may not be fetched (MGMT_LAB_DOWNLOAD=1 fetches 17 MB from Debian)");
+        return None;
+    }
+    let archives = tempfile::tempdir().unwrap();
+    let cache = format!("Dir::Cache::archives={}", archives.path().display());
+    let mut fetch = Command::new("apt-get");
+    fetch.args(["install", "-qqy", "--no-install-recommends", "--download-only", "-o", &cache]).args(DNF);
+    if !fetch.stdout(Stdio::null()).status().unwrap().success() {
+        say("skipped: dnf could not be fetched");
+        return None;
+    }
+    for entry in fs::read_dir(archives.path()).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
+        fs::copy(entry.path(), host.path("/srv").join(entry.file_name())).unwrap();
+    }
+    host.run(&["sh", "-c", "DEBIAN_FRONTEND=noninteractive dpkg -i /srv/*.deb"]);
+    Some(host)
+}
+
+/// Makes a package of rpm, and a repository of all there are.
+fn rpm(host: &Booted, name: &str, version: &str, more: &str) {
+    let spec = format!(
+        "Name: {name}\nVersion: {version}\nRelease: 1\nSummary: x\nLicense: x\nBuildArch: noarch\n{more}\n%description\nx\n\
+         %files\n"
+    );
+    host.write("/srv/spec", &spec);
+    host.write("/etc/yum.repos.d/lab.repo", "[lab]\nname=lab\nbaseurl=file:///srv/rpm\ngpgcheck=0\nenabled=1\n");
+    let make = "rpmbuild -bb --quiet --define '_rpmdir /srv/rpm' /srv/spec && createrepo_c -q /srv/rpm";
+    host.run(&["sh", "-c", make]);
+}
+
+#[test]
+fn dnf_installs_updates_and_removes() {
+    needs!(BOOTED);
+    let Some(host) = with_dnf() else { return };
+    for (name, version) in [("pa", "1.0"), ("pb", "1.0"), ("pc", "1.0"), ("pc", "2.0"), ("pd", "1.0")] {
+        rpm(&host, name, version, "");
+    }
+    rpm(&host, "torn", "1.0", "Requires: nowhere");
+    host.run(&["dnf", "-qy", "install", "pb", "pd"]);
+    rpm(&host, "pb", "2.0", "");
+    host.run(&["dnf", "-q", "--refresh", "makecache"]);
+    let wanted =
+        |third: &str| by(&[("pa", "installed"), ("pb", "newest"), ("pc", third), ("pd", "uninstalled")], "dnf");
+    let stand = || {
+        host.run(&[
+            "sh",
+            "-c",
+            "rpm -qa --qf '%{NAME}-%{VERSION} ' pa pb pc pd torn | tr ' ' '\n' | sort | tr '\n' ' '",
+        ])
+    };
+    let agent = host.agent(&wanted("1.0-1"));
+    let soon = |what: &str| until_within(LONG, what, || stand().trim() == what);
+    soon("pa-1.0 pb-2.0 pc-1.0");
+    host.write("/etc/mgmt/graph.yaml", &wanted("2.0-1"));
+    soon("pa-1.0 pb-2.0 pc-2.0");
+    host.write("/etc/mgmt/graph.yaml", &wanted("1.0-1"));
+    soon("pa-1.0 pb-2.0 pc-1.0");
+    let start = Instant::now();
+    host.run(&["rpm", "-e", "pa"]);
+    soon("pa-1.0 pb-2.0 pc-1.0");
+    say(&format!("dnf: a package removed by rpm -e stands again after {:.2?}", start.elapsed()));
+    rpm(&host, "pb", "3.0", "");
+    host.run(&["dnf", "-q", "--refresh", "makecache"]);
+    soon("pa-1.0 pb-3.0 pc-1.0");
+    assert_eq!(agent.end(), Some(0), "{}", host.log());
+    host.run(&["rpm", "-e", "pa"]);
+    let bad = [("torn", "installed"), ("pa", "installed"), ("nosuch", "installed"), ("pc", "9-9")];
+    let (code, said) = host.apply(&by(&bad, "dnf"));
+    assert_eq!((code, stand().trim()), (Some(1), "pa-1.0 pb-3.0 pc-1.0"), "{said}");
+    for words in ["nothing provides nowhere", "know none of this name", "No match for argument: pc-9-9"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
 }
 
 #[test]

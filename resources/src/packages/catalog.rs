@@ -8,6 +8,7 @@ use std::sync::Arc;
 use mgmt_engine::resource::{Boxed, Fault};
 
 use super::apt::Apt;
+use super::dnf::Dnf;
 use super::hub::Bell;
 use super::packagekit::PackageKit;
 use super::transaction::{Change, Member};
@@ -19,6 +20,7 @@ use crate::bus::Bus;
 #[derive(Debug)]
 pub(super) enum Catalog {
     Apt(Apt),
+    Dnf(Dnf),
     PackageKit(PackageKit),
     #[cfg(test)]
     Scripted(super::transaction::tests::Scripted),
@@ -27,7 +29,8 @@ pub(super) enum Catalog {
 impl Catalog {
     pub(super) fn of(provider: Provider, bus: &Arc<Bus>, bell: &Arc<Bell>) -> Self {
         match provider {
-            Provider::Apt | Provider::Dnf => Self::Apt(Apt::new()),
+            Provider::Apt => Self::Apt(Apt::new()),
+            Provider::Dnf => Self::Dnf(Dnf::default()),
             Provider::PackageKit => Self::PackageKit(PackageKit::new(Arc::clone(bus), Arc::clone(bell))),
         }
     }
@@ -36,6 +39,7 @@ impl Catalog {
     pub(super) async fn found(&self, names: &[&str]) -> Result<BTreeMap<String, Found>, Fault> {
         match self {
             Self::Apt(apt) => apt.found(names).await,
+            Self::Dnf(dnf) => dnf.found(names).await,
             Self::PackageKit(daemon) => daemon.found(names).await,
             #[cfg(test)]
             Self::Scripted(scripted) => Ok(scripted.found(names)),
@@ -46,6 +50,7 @@ impl Catalog {
     pub(super) async fn offers(&self, names: &[&str]) -> Result<Offers, Fault> {
         match self {
             Self::Apt(apt) => apt.offers(names).await,
+            Self::Dnf(dnf) => dnf.offers(names).await,
             Self::PackageKit(daemon) => daemon.offers(names).await,
             #[cfg(test)]
             Self::Scripted(scripted) => Ok(scripted.offers(names)),
@@ -56,6 +61,7 @@ impl Catalog {
     pub(super) async fn ask_sources(&self) -> Option<String> {
         match self {
             Self::Apt(apt) => apt.ask_sources().await,
+            Self::Dnf(dnf) => dnf.ask_sources().await,
             Self::PackageKit(daemon) => daemon.ask_sources().await,
             #[cfg(test)]
             Self::Scripted(scripted) => scripted.ask_sources(),
@@ -66,6 +72,7 @@ impl Catalog {
     pub(super) async fn carry_out(&self, change: Change, members: &[Member]) -> Result<(), Trouble> {
         match self {
             Self::Apt(apt) => apt.carry_out(change, members).await,
+            Self::Dnf(dnf) => dnf.carry_out(change, members).await,
             Self::PackageKit(daemon) => daemon.carry_out(change, members).await,
             #[cfg(test)]
             Self::Scripted(scripted) => scripted.carry_out(change, members),
@@ -76,6 +83,7 @@ impl Catalog {
     pub(super) fn unhold(&self, name: &str) -> String {
         match self {
             Self::Apt(_) | Self::PackageKit(_) => format!("apt-mark unhold {name}"),
+            Self::Dnf(_) => format!("dnf versionlock delete {name}"),
             #[cfg(test)]
             Self::Scripted(_) => format!("unhold {name}"),
         }
@@ -103,6 +111,7 @@ impl Catalog {
     pub(super) fn watched(&self, newest: bool) -> Vec<Watched> {
         match self {
             Self::Apt(apt) => apt.watched(newest),
+            Self::Dnf(dnf) => dnf.watched(newest),
             Self::PackageKit(daemon) => daemon.watched(newest),
             #[cfg(test)]
             Self::Scripted(_) => Vec::new(),
@@ -112,6 +121,8 @@ impl Catalog {
     pub(super) fn ships(&self, name: &str) -> Vec<Box<Path>> {
         match self {
             Self::Apt(apt) => apt.ships(name),
+            // Its database is nothing to read by hand.
+            Self::Dnf(_) => Vec::new(),
             Self::PackageKit(daemon) => daemon.ships(name),
             #[cfg(test)]
             Self::Scripted(_) => Vec::new(),

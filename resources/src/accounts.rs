@@ -5,6 +5,7 @@
 //! only when they have changed; a child is given 5 seconds and its output is bounded. Must not know who asks, or why.
 
 mod database;
+pub mod editing;
 mod getent;
 
 use std::collections::BTreeMap;
@@ -49,6 +50,8 @@ pub struct Accounts {
     /// `None` where names must come from the files alone.
     getent: Option<PathBuf>,
     clock: Clock,
+    /// Held while a program of the machine changes the files: it would only wait for the lock of another.
+    editing: tokio::sync::Mutex<()>,
     /// Answers of `getent`, by table and key, with the moment they were given. `None` is "unknown".
     answers: Mutex<Answers>,
 }
@@ -93,6 +96,7 @@ impl Accounts {
             groups: Database::new(root.join("etc/group")),
             getent: None,
             clock: Clock::start(),
+            editing: tokio::sync::Mutex::default(),
             answers: Mutex::default(),
         }
     }
@@ -197,6 +201,58 @@ impl Accounts {
             numbers.extend(line.split_ascii_whitespace().skip(1).filter_map(|number| number.parse::<u32>().ok()));
         }
         Ok(numbers)
+    }
+
+    /// A user that the machine's own files have, with the groups that list it there.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn local_user(&self, name: &str) -> Result<Option<User>, Fault> {
+        let Some(mut user) = self.users.read()?.by_name.get(name).cloned() else { return Ok(None) };
+        let mut others = self.memberships(&user, true)?;
+        others.retain(|gid| *gid != user.gid);
+        others.sort_unstable();
+        others.dedup();
+        user.groups.push(user.gid);
+        user.groups.extend(others);
+        Ok(Some(user))
+    }
+
+    /// The number of a group that the machine's own files have.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn local_group(&self, name: &str) -> Result<Option<u32>, Fault> {
+        Ok(self.groups.read()?.by_name.get(name).map(|group| group.gid))
+    }
+
+    /// A user in the machine's own files whose primary group this is.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn local_user_in(&self, gid: u32) -> Result<Option<String>, Fault> {
+        Ok(self.users.read()?.by_name.values().find(|user| user.gid == gid).map(|user| user.name.clone()))
+    }
+
+    /// A user that only a directory service may have. May wait for a child: not for the engine's worker threads.
+    ///
+    /// # Errors
+    /// It cannot be looked up.
+    pub fn remote_user(&self, name: &str) -> Result<Option<User>, Fault> {
+        match self.ask(Table::Users, name)? {
+            None => Ok(None),
+            Some(_) => self.user(name).map(Some),
+        }
+    }
+
+    /// The number of a group that only a directory service may have. May wait for a child: not for the engine's worker
+    /// threads.
+    ///
+    /// # Errors
+    /// It cannot be looked up.
+    pub fn remote_group(&self, name: &str) -> Result<Option<u32>, Fault> {
+        let Some(line) = self.ask(Table::Groups, name)? else { return Ok(None) };
+        database::group(&line).map(|group| Some(group.gid)).ok_or_else(|| nonsense(Table::Groups, &line))
     }
 
     /// The name of a user in the account file, for people.

@@ -27,6 +27,7 @@ use self::format::Meter;
 use self::member::Judge;
 use self::place::{Mark, Standing, Workshop};
 use self::tree::Tree;
+use crate::aside::aside;
 use crate::checksum::{Checksum, Known, Stamp};
 use crate::file;
 use crate::host::HostRef;
@@ -422,7 +423,7 @@ impl Resource for Archive {
             Err(Trouble::Slow) => {}
         }
         let this = self.clone();
-        file::aside(move || this.look(true, fresh)).await?.map_err(|trouble| match trouble {
+        aside(move || this.look(true, fresh)).await?.map_err(|trouble| match trouble {
             Trouble::Fault(fault) => fault,
             Trouble::Slow => unreachable!("a patient look takes its time"),
         })
@@ -431,7 +432,7 @@ impl Resource for Archive {
     async fn apply(&self, drift: Drift, work: &Work) -> Result<Applied, Fault> {
         let (this, work) = (self.clone(), work.clone());
         let runtime = tokio::runtime::Handle::current();
-        file::aside(move || match drift.why {
+        aside(move || match drift.why {
             Why::Rubbish => {
                 place::clear(&place::workshop(&this.path), &work.stop)?;
                 Ok(Applied::changed("removed what an interrupted unpacking has left"))

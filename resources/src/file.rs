@@ -31,6 +31,8 @@ use mgmt_engine::resource::{
     Applied, Cause, Check, Fault, Look, Promise, Promises, Purpose, Resource, Signal, Watch, Work,
 };
 
+use crate::accounts::editing;
+use crate::aside::aside;
 use crate::host::{Host, HostRef};
 use crate::kind::{Built, Context, Facets, Field, KindInfo, Params, Problem, Shape};
 use crate::watches::Guard;
@@ -253,7 +255,11 @@ impl Resource for File {
 
 impl File {
     async fn look(&self, look: &Look, outlook: Outlook) -> Result<Check<Drift>, Fault> {
-        let ids = self.ids().await?;
+        let ids = match self.ids().await {
+            Ok(ids) => ids,
+            // In a plan, whoever is not there yet may be made by then.
+            Err(fault) => return editing::failed(look, fault),
+        };
         let warn = matches!(look.cause, Cause::First | Cause::Reload);
         if !self.desired.slow {
             match self.looker(ids, outlook, warn, false)?.look() {
@@ -301,16 +307,6 @@ pub(crate) fn clear_of_mounts(path: &Path) -> Result<(), Fault> {
         Ok(false) => Ok(()),
         Ok(true) => Err(Fault::path("replace", path, "something is mounted there or below")),
         Err(error) => Err(Fault::path("look below", path, error)),
-    }
-}
-
-/// Runs what may take its time on a thread that is there for it.
-pub(crate) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => Ok(done),
-        // The engine makes a panic the failure of its vertex; so it has to go on.
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(error) => Err(Fault::new(format!("the program is ending: {error}"))),
     }
 }
 

@@ -209,6 +209,8 @@ pub struct Built {
 pub struct Facets {
     /// The one path this resource owns, normalised, without a trailing slash: no other resource may own the same.
     pub owns: Option<PathBuf>,
+    /// What else, besides a path, no other resource may own: `the unit nginx.service`.
+    pub claims: Option<String>,
     /// The directory below which it removes what is not managed.
     pub purges: Option<PathBuf>,
     /// The directory whose members it makes like those of a source.

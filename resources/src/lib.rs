@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod archive;
+mod aside;
 #[cfg(test)]
 #[path = "tests/bed.rs"]
 mod bed;
@@ -13,6 +14,7 @@ mod checksum;
 pub mod download;
 pub mod exec;
 pub mod file;
+pub mod group;
 pub mod host;
 pub mod kind;
 pub mod machine;
@@ -21,15 +23,28 @@ pub mod msg;
 pub mod noop;
 pub mod packages;
 pub mod pkg;
+pub mod svc;
 pub mod syncs;
 pub mod systemd;
 pub mod timer;
 pub mod tools;
+pub mod user;
 pub mod watches;
 
 pub use host::{Host, HostRef, Lent};
 pub use kind::KindInfo;
 
 /// All kinds, in the order `explain` lists them.
-pub static KINDS: &[&KindInfo] =
-    &[&noop::INFO, &file::INFO, &exec::INFO, &pkg::INFO, &download::INFO, &archive::INFO, &timer::INFO, &msg::INFO];
+pub static KINDS: &[&KindInfo] = &[
+    &noop::INFO,
+    &file::INFO,
+    &exec::INFO,
+    &svc::INFO,
+    &pkg::INFO,
+    &download::INFO,
+    &archive::INFO,
+    &timer::INFO,
+    &msg::INFO,
+    &user::INFO,
+    &group::INFO,
+];

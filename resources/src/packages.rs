@@ -16,6 +16,7 @@ mod queue;
 mod run;
 mod transaction;
 mod trouble;
+mod units;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -78,6 +79,8 @@ pub struct Found {
     pub version: Option<String>,
     /// The database's word for how it stands, if not well: `half-configured`.
     pub broken: Option<String>,
+    /// A unit of systemd that it brought, and that is not there.
+    pub gone: Option<PathBuf>,
     /// The machine's administrator wants it to stay as it is.
     pub held: bool,
 }
@@ -91,6 +94,8 @@ pub enum Lack {
     Present(String),
     /// It is installed badly: the database's word.
     Broken(String),
+    /// This unit, which it brought, is gone.
+    Gone(PathBuf),
     /// It is this version and should be that one.
     Other(String, String),
     /// It is this version, and that one can be had.
@@ -103,6 +108,7 @@ impl fmt::Display for Lack {
             Self::Missing => f.write_str("is not installed"),
             Self::Present(version) => write!(f, "is installed: {version}"),
             Self::Broken(how) => write!(f, "is {how}"),
+            Self::Gone(unit) => write!(f, "lacks {}, which it brought", unit.display()),
             Self::Other(now, wanted) => write!(f, "is {now}, wanted {wanted}"),
             Self::Older(now, newest) => write!(f, "is {now}, the newest is {newest}"),
         }
@@ -148,6 +154,9 @@ impl Wanted {
         }
         if let Some(how) = &found.broken {
             return Some(Lack::Broken(how.clone()));
+        }
+        if let Some(unit) = &found.gone {
+            return Some(Lack::Gone(unit.clone()));
         }
         match self {
             Self::Newest => {
@@ -313,6 +322,10 @@ mod tests {
         assert_eq!(lack(Wanted::Installed, &none, None), "is not installed");
         assert_eq!(lack(Wanted::Installed, &one, Some("2.0")), "nothing");
         assert_eq!(lack(Wanted::Installed, &torn, None), "is half-configured");
+        let hollow = Found { gone: Some("/lib/systemd/system/x.service".into()), ..found("1.0") };
+        let gone = "lacks /lib/systemd/system/x.service, which it brought";
+        assert_eq!(lack(Wanted::Version("1.0".into()), &hollow, None), gone);
+        assert_eq!(lack(Wanted::Uninstalled, &hollow, None), "is installed: 1.0");
         assert_eq!(lack(Wanted::Uninstalled, &none, None), "nothing");
         assert_eq!(lack(Wanted::Uninstalled, &torn, None), "is installed: 1.0");
         assert_eq!(lack(Wanted::Newest, &one, Some("2.0")), "is 1.0, the newest is 2.0");

@@ -30,7 +30,9 @@ Packages that are due at the same time go into one transaction; one runs at a ti
 itself. One that cannot be had, is held, or fails, keeps no other from its place; `autogroup: false` in `meta` gives a \
 package a transaction of its own. Sources are asked again, at most once an hour, when they know no package of a name. \
 A tool that waits for another one's lock is waited for. One that runs is never killed, not even when mgmt is stopped: it \
-goes on to its end, and the next start finds what it has made. A dpkg that was interrupted before is let go on.
+goes on to its end, and the next start finds what it has made. A dpkg that was interrupted before is let go on. With apt, a \
+unit of systemd that the package brought, and that somebody has deleted, is brought again; other files of it are not \
+looked at.
 
 Watches the database of packages, for `newest` the lists of sources too, and the daemon's signals with PackageKit. A \
 refresh does nothing.",

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 pub use jobs::{Ended, Verb};
 pub use manager::{Changes, Manager, Property};
-pub use registry::Guard;
+pub use registry::{Guard, Mute, Subscriber};
 pub use unit::{Active, Load, Unit};
 
 use crate::bus::{Bus, Which};
@@ -33,7 +33,7 @@ impl Systemd {
     #[must_use]
     pub fn new(bus: Arc<Bus>, watches: &Watches, machine: &Machine) -> Self {
         let missing = (!machine.has_systemd())
-            .then(|| format!("systemd is missing: '{}' runs as the first process here", machine.init_shown()));
+            .then(|| format!("this needs systemd, and here '{}' runs as the first process", machine.init_shown()));
         let session = Arc::new(Bus::new(Which::Session));
         Self {
             system: Arc::new(Manager::new(bus, watches.clone(), missing.clone())),

@@ -52,6 +52,19 @@ pub struct Said {
 }
 
 impl Said {
+    /// The same, if it was a good end.
+    ///
+    /// # Errors
+    /// It ended with anything but 0: with its last words.
+    pub fn good(self, name: &str) -> Result<Self, Fault> {
+        if self.status.success() {
+            return Ok(self);
+        }
+        let words = self.last_words();
+        let colon = if words.is_empty() { "" } else { ": " };
+        Err(Fault::new(format!("{name} ended with {}{colon}{words}", status(self.status))))
+    }
+
     /// The last lines it said, on one line, for people: of its errors, or else of its output.
     #[must_use]
     pub fn last_words(&self) -> String {
@@ -186,13 +199,7 @@ impl Tool {
     /// As [`ended`](Self::ended); or it ended with anything but 0: with its last words.
     pub async fn done(self) -> Result<Said, Fault> {
         let name = self.name;
-        let said = self.ended().await?;
-        if said.status.success() {
-            return Ok(said);
-        }
-        let words = said.last_words();
-        let colon = if words.is_empty() { "" } else { ": " };
-        Err(Fault::new(format!("{name} ended with {}{colon}{words}", status(said.status))))
+        self.ended().await?.good(name)
     }
 }
 

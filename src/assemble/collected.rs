@@ -36,6 +36,8 @@ pub(super) struct Collected<'a, 'd> {
     items: &'a [Item],
     /// Who owns a path, for people. In order, so that what lies below a path is found.
     owners: BTreeMap<PathBuf, String>,
+    /// Who claims what else.
+    claims: BTreeMap<String, String>,
     ids: HashSet<Id>,
     pub(super) kept: Vec<Kept<'d>>,
     pub(super) taken: Vec<Taken>,
@@ -63,15 +65,17 @@ struct No(String, Option<PathBuf>);
 
 impl<'a> Collected<'a, '_> {
     pub(super) fn beside(own: &[Kept<'_>], builder: &'a Builder<'a>, vertices: &'a Vertices) -> Self {
-        let mut owners = BTreeMap::new();
+        let (mut owners, mut claims) = (BTreeMap::new(), BTreeMap::new());
         let mut ids = HashSet::new();
         if !vertices.items.is_empty() {
             ids = own.iter().map(|(declared, _)| declared.id.clone()).collect();
             let owned = own.iter().filter_map(|(d, built)| Some((built.facets.owns.clone()?, d.id.to_string())));
             owners = owned.collect();
+            let claimed = own.iter().filter_map(|(d, built)| Some((built.facets.claims.clone()?, d.id.to_string())));
+            claims = claimed.collect();
         }
         let (kept, taken, skipped, spared) = Default::default();
-        Self { builder, items: &vertices.items, owners, ids, kept, taken, skipped, spared }
+        Self { builder, items: &vertices.items, owners, claims, ids, kept, taken, skipped, spared }
     }
 
     /// Takes what the items want, host by host in the order of their names: of two that would have one path, the first
@@ -152,7 +156,11 @@ impl<'a> Collected<'a, '_> {
         }
         let (declared, built) = self.built(item, id.clone(), params, sensitive)?;
         let path = built.facets.owns.clone();
+        if let Some((claim, owner)) = built.facets.claims.as_ref().and_then(|claim| self.claims.get_key_value(claim)) {
+            return Err(No(format!("{claim} is that of {owner}"), path));
+        }
         self.may_own(&id, path.as_deref())?;
+        self.claims.extend(built.facets.claims.clone().map(|claim| (claim, id.to_string())));
         self.ids.insert(id.clone());
         let (host, name) = (offer.host.to_owned(), offer.id.name.to_string());
         let left_out = left_out.into_iter().map(cut).collect();

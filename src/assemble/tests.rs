@@ -254,7 +254,7 @@ edges:
             g:5:3: the kind 'augeas' is left out of this program for good (use `file` or `line`)
             g:6:3: the kind 'aws:ec2' is left out of this program for good
             g:7:3: the kind 'docker:container' is left out of this program for good
-            g:8:3: the kind 'svc' is not built yet
+            g:8:3: unknown kind 'svc' (there are: noop, file, exec, user)
             g:9:3: the kind 'virt' is left out of this program for good
             g:10:3: unknown kind 'kaboom' (there are: noop, file, exec, user)
         "#]],
@@ -832,7 +832,7 @@ edges:
             g:10:19: file[b]: meta.retry: expected a whole number, not below 0, found 'often' (-1 stands for "for ever")
             g:13:5: file[c]: unknown key 'stat' (did you mean 'state'?) ignored
             g:14:5: file[c]: is there twice, with different parameters (also at g:11:5)
-            g:16:3: the kind 'svc' is not built yet
+            g:16:3: unknown kind 'svc' (there are: noop, file, exec, user)
             g:18:3: unknown kind 'nosuch' (there are: noop, file, exec, user)
             g:20:3: edge[e]: to: there is no file[zzz]
             g:21:3: edge: the key 'to' is missing

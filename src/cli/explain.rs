@@ -3,6 +3,7 @@
 //! Knows tables only; a kind that is added to the table of kinds is explained without a change here.
 
 mod collect;
+mod edges;
 mod format;
 mod kind;
 mod topics;
@@ -22,9 +23,10 @@ use crate::diagnostic::{Printable, nearest};
 const FORMAT_VERSION: u32 = 1;
 
 /// Topics that are no kinds, and a line about each.
-const TOPICS: [(&str, &str); 3] = [
+const TOPICS: [(&str, &str); 4] = [
     ("meta", "meta parameters: how any resource is treated"),
     ("graph", "the graph file: its keys, edges, and what every resource may have"),
+    ("edges", "what waits for what, without being told"),
     ("collect", "resources of other hosts: how to export and to collect them"),
 ];
 
@@ -51,6 +53,8 @@ fn explain(
         (Some("meta"), true) => print::json(&topics::meta_record(), out),
         (Some("graph"), false) => print::text(&format::text(width), out),
         (Some("graph"), true) => print::json(&format::record(), out),
+        (Some("edges"), false) => print::text(&edges::text(width), out),
+        (Some("edges"), true) => print::json(&edges::record(), out),
         (Some("collect"), false) => print::text(&collect::text(width), out),
         (Some("collect"), true) => print::json(&collect::record(), out),
         (Some(topic), json) => match kinds.iter().find(|info| info.name == topic) {

@@ -33,6 +33,7 @@ mod rogue;
 mod scratch;
 mod wait;
 
+mod bare;
 mod commands;
 mod damage;
 mod disks;
@@ -58,5 +59,6 @@ mod power;
 mod refusals;
 mod rolling;
 mod semaphores;
+mod server;
 mod services;
 mod signals;

@@ -298,17 +298,15 @@ impl Desired {
     pub(super) fn facets(&self) -> Facets {
         let mut wants = vec![Anchor::Parent(self.path.clone())];
         wants.extend(self.want.sources().map(|source| Anchor::Path(source.to_path_buf())));
-        let named = |name: &&String| !name.bytes().all(|byte| byte.is_ascii_digit());
-        wants.extend(self.owner.iter().filter(named).cloned().map(Anchor::User));
-        wants.extend(self.group.iter().filter(named).cloned().map(Anchor::Group));
+        wants.extend(self.owner.iter().cloned().map(Anchor::User));
+        wants.extend(self.group.iter().cloned().map(Anchor::Group));
         Facets {
             owns: Some(self.path.clone()),
             purges: self.purge.then(|| self.path.clone()),
             fills: (self.recurse && matches!(self.want, Want::Directory(Some(_)))).then(|| self.path.clone()),
             provides: vec![Anchor::Path(self.path.clone())],
             wants,
-            shared: false,
-            ships: None,
+            ..Facets::default()
         }
     }
 }

@@ -6,7 +6,7 @@
 mod said;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use super::kept::Stamp;
 use super::run::{self, ended, shown};
 use super::transaction::{Change, Member};
 use super::trouble::Trouble;
+use super::units::{self, Units};
 use super::{Found, Offer, Offers, Wanted, Watched};
 use crate::tools::{self, Said, Tool};
 
@@ -50,6 +51,7 @@ const SOURCES: [&str; 6] = [
 #[derive(Debug)]
 pub(super) struct Apt {
     dpkg: Dpkg,
+    units: Units,
     /// Names that somebody waits to know about.
     curious: Mutex<BTreeSet<String>>,
     known: tokio::sync::Mutex<Known>,
@@ -67,6 +69,7 @@ impl Apt {
     pub(super) fn new() -> Self {
         Self {
             dpkg: Dpkg::here(),
+            units: Units::default(),
             curious: Mutex::default(),
             known: tokio::sync::Mutex::default(),
             asked: Asked::default(),
@@ -75,7 +78,13 @@ impl Apt {
 
     pub(super) fn watched(&self, newest: bool) -> Vec<Watched> {
         // Of what can be had, files of the administrator's are read anew when somebody looks for another reason.
-        if newest { vec![Watched::Tree(LISTS.into())] } else { vec![Watched::Path(self.dpkg.status())] }
+        if newest {
+            return vec![Watched::Tree(LISTS.into())];
+        }
+        let units = units::DIRECTORIES
+            .into_iter()
+            .filter(|directory| !Path::new(directory).starts_with("/lib") || !is_merged());
+        units.map(|directory| Watched::Tree(directory.into())).chain([Watched::Path(self.dpkg.status())]).collect()
     }
 
     pub(super) fn ships(&self, name: &str) -> Vec<Box<Path>> {
@@ -87,7 +96,18 @@ impl Apt {
             return Err(Fault::new("this machine has no apt-get, so provider apt cannot be used"));
         }
         let database = self.dpkg.read().await?;
-        Ok(names.iter().map(|name| ((*name).to_owned(), database.get(name))).collect())
+        let found = |name: &&str| {
+            let mut found = database.get(name);
+            found.gone = self.gone(name, &found);
+            ((*name).to_owned(), found)
+        };
+        Ok(names.iter().map(found).collect())
+    }
+
+    /// A unit that it brought, and that is not there.
+    fn gone(&self, name: &str, found: &Found) -> Option<PathBuf> {
+        let version = found.version.as_ref().filter(|_| found.broken.is_none())?;
+        self.units.missing(name, version, || self.dpkg.ships(name), |unit| self.dpkg.is_diverted(unit))
     }
 
     /// One run of `apt-cache` for all who ask at once.
@@ -143,7 +163,8 @@ impl Apt {
         }
         let mut helped = Vec::new();
         loop {
-            let said = ended(Self::get(change, members)).await.map_err(|fault| Trouble::whole(fault.to_string()))?;
+            let said =
+                ended(self.get(change, members).await).await.map_err(|fault| Trouble::whole(fault.to_string()))?;
             if said.status.success() {
                 return Ok(());
             }
@@ -162,7 +183,7 @@ impl Apt {
         }
     }
 
-    fn get(change: Change, members: &[Member]) -> run::Run {
+    async fn get(&self, change: Change, members: &[Member]) -> run::Run {
         let mut tool = Self::tool("apt-get", &["-y", "-q", "-o", "Dpkg::Use-Pty=0"]);
         tool = tool.args(&["-o".to_owned(), format!("DPkg::Lock::Timeout={LOCK_SECONDS}")]);
         for option in CONFFILES {
@@ -171,6 +192,13 @@ impl Apt {
         let exact = members.iter().any(|member| matches!(member.wanted, Wanted::Version(_)));
         if exact {
             tool = tool.args(&["--allow-downgrades"]);
+        }
+        let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
+        // Of what stands, only what has lost something is unpacked again: the others are missing, or another version.
+        if change == Change::Install
+            && self.found(&names).await.is_ok_and(|all| all.values().any(|it| it.gone.is_some()))
+        {
+            tool = tool.args(&["--reinstall"]);
         }
         let word = |member: &Member| match &member.wanted {
             Wanted::Version(version) => format!("{}={version}", member.name),
@@ -183,4 +211,9 @@ impl Apt {
     fn tool(name: &'static str, arguments: &[&str]) -> run::Run {
         run::Run::new(name, SAID_BYTES_MAX).args(arguments).env(&ENVIRONMENT)
     }
+}
+
+/// Whether `/lib` is `/usr/lib`, so that one watch sees both.
+fn is_merged() -> bool {
+    Path::new("/lib").is_symlink()
 }

@@ -108,6 +108,12 @@ impl Dpkg {
         Some(format!("{} (process {pid})", if name.is_empty() { "somebody" } else { name.trim() }))
     }
 
+    /// Whether somebody has had dpkg put this file elsewhere.
+    pub(super) fn is_diverted(&self, path: &Path) -> bool {
+        let diversions = text(&self.directory.join("diversions"), LIST_BYTES_MAX).ok().flatten().unwrap_or_default();
+        diversions.lines().any(|line| Path::new(line) == path)
+    }
+
     /// The files and directories that an installed package brought; none if it is not installed.
     pub(super) fn ships(&self, package: &str) -> Vec<Box<Path>> {
         let info = self.directory.join("info");
@@ -256,7 +262,7 @@ fn found(status: &str, version: &str) -> Found {
         "installed" | "triggers-awaited" | "triggers-pending" => (flag == "reinstreq").then(|| "half-installed".into()),
         other => Some(other.into()),
     };
-    Found { version: Some(version.into()), broken, held }
+    Found { version: Some(version.into()), broken, gone: None, held }
 }
 
 #[cfg(test)]

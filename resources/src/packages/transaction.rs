@@ -121,11 +121,12 @@ impl<'t> Transaction<'t> {
         let default = Found::default();
         let found = self.before.get(&member.name).unwrap_or(&default);
         let lack = member.lack(&self.before, &self.offers)?;
-        if let (true, Some(version)) = (found.held && !matches!(lack, Lack::Broken(_)), &found.version) {
+        if let (true, Some(version)) = (found.held && !matches!(lack, Lack::Broken(_) | Lack::Gone(_)), &found.version)
+        {
             let hint = self.catalog.unhold(&member.name);
             return Some(Unable::for_good(format!("it {lack}, but is held at {version} ({hint})")));
         }
-        if self.change == Change::Remove || matches!(lack, Lack::Broken(_)) {
+        if self.change == Change::Remove || matches!(lack, Lack::Broken(_) | Lack::Gone(_)) {
             return None;
         }
         let after =

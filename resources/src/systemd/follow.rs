@@ -1,6 +1,7 @@
 //! The one task that listens to a service manager: it connects, subscribes, hands on what it hears, and does all of it
 //! again when the bus or the manager was lost.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,9 +12,11 @@ use mgmt_engine::resource::{Fault, Signal, Sink, Ticket};
 use tokio::sync::{Notify, watch as latest};
 use tokio::time::{Sleep, sleep};
 use zbus::message::Type;
+use zbus::zvariant::{ObjectPath, Value};
 use zbus::{Connection, MatchRule, Message, MessageStream};
 
 use super::registry::Registry;
+use super::unit::Digest;
 use crate::bus::{Bus, told};
 use crate::watches::{Guard, Watches};
 
@@ -170,18 +173,21 @@ impl Follower {
         let member = header.member().map_or("", |member| member.as_str());
         match member {
             "PropertiesChanged" => {
-                if let Some(path) = header.path() {
-                    self.registry.raise(path.as_str());
+                let body = message.body();
+                let Some(path) = header.path() else { return Heard::Nothing };
+                match body.deserialize::<(&str, BTreeMap<&str, Value<'_>>, Vec<&str>)>() {
+                    // The same is told of its type's properties besides.
+                    Ok((interface, ..)) if interface != UNIT => {}
+                    Ok((_, all, _)) => self.registry.changed(path.as_str(), Digest::brought(&all).as_ref()),
+                    Err(_) => self.registry.changed(path.as_str(), None),
                 }
                 Heard::Nothing
             }
             "JobRemoved" => {
                 let body = message.body();
-                if let Ok((_, job, unit, result)) =
-                    body.deserialize::<(u32, zbus::zvariant::ObjectPath<'_>, &str, &str)>()
-                {
+                if let Ok((id, job, unit, result)) = body.deserialize::<(u32, ObjectPath<'_>, &str, &str)>() {
                     self.registry.ended(job.as_str(), result);
-                    self.registry.raise(&super::unit::path(unit));
+                    self.registry.without_job(&super::unit::path(unit), id);
                 }
                 Heard::Nothing
             }
@@ -244,27 +250,18 @@ async fn has_owner(connection: &Connection) -> zbus::Result<bool> {
     reply.body().deserialize()
 }
 
+/// One stream for all that systemd says, so that it is heard in the order in which it was said.
 async fn streams(connection: &Connection) -> zbus::Result<SelectAll<MessageStream>> {
     let signal = || MatchRule::builder().msg_type(Type::Signal);
-    let manager = |member| -> zbus::Result<MatchRule<'_>> {
-        Ok(signal().sender(NAME)?.path(PATH)?.interface(MANAGER)?.member(member)?.build())
-    };
-    let units = signal()
-        .sender(NAME)?
-        .path_namespace("/org/freedesktop/systemd1/unit")?
-        .interface("org.freedesktop.DBus.Properties")?
-        .member("PropertiesChanged")?
-        .arg(0, UNIT)?
-        .build();
+    let systemd = signal().sender(NAME)?.path_namespace(PATH)?.build();
     let owner = signal()
         .sender("org.freedesktop.DBus")?
         .interface("org.freedesktop.DBus")?
         .member("NameOwnerChanged")?
         .arg(0, NAME)?
         .build();
-    let rules = [owner, units, manager("JobRemoved")?, manager("UnitFilesChanged")?, manager("Reloading")?];
-    let mut streams = Vec::with_capacity(rules.len());
-    for rule in rules {
+    let mut streams = Vec::new();
+    for rule in [owner, systemd] {
         streams.push(MessageStream::for_match_rule(rule, connection, Some(QUEUE_MAX)).await?);
     }
     Ok(select_all(streams))

@@ -15,8 +15,8 @@ use zbus::{Connection, Message};
 
 use super::follow::{Follower, MANAGER, NAME, PATH, Standing, UNIT};
 use super::jobs::Ended;
-use super::registry::{Guard, Registry};
-use super::unit::{self, Unit};
+use super::registry::{Guard, Mute, Registry, Subscriber};
+use super::unit::{self, Digest, Unit};
 use crate::bus::{Bus, name, told};
 use crate::watches::Watches;
 
@@ -110,6 +110,17 @@ impl Manager {
         self.registry.subscribe(unit, signal)
     }
 
+    /// A subscriber has seen the unit like this: signals that tell the same raise nothing.
+    pub fn saw(&self, subscriber: Subscriber, unit: &Unit) {
+        self.registry.saw(subscriber, Digest::of(unit));
+    }
+
+    /// A subscriber begins to work on the unit itself, and hears nothing of that until the returned value is dropped. Its
+    /// last look before counts as what it knows then.
+    pub fn mute(&self, subscriber: Subscriber) -> Mute {
+        self.registry.mute(subscriber)
+    }
+
     /// Why there is no systemd on this machine, if there is none.
     #[must_use]
     pub fn missing(&self) -> Option<&str> {
@@ -139,9 +150,12 @@ impl Manager {
         let (all, file_state) = tokio::join!(self.properties(unit), self.file_state(unit));
         let (all, file_state) = (all?, file_state?);
         let body = all.body();
-        let all = body.deserialize::<BTreeMap<String, Value<'_>>>();
-        let all = all.map_err(|error| Fault::new(format!("systemd's answer cannot be read: {error}")))?;
-        Ok(Unit::of(unit, &all, file_state))
+        let all = body.deserialize::<BTreeMap<String, Value<'_>>>().map_err(|error| unreadable(&error))?;
+        let mut found = Unit::of(unit, &all, file_state);
+        if found.id != unit {
+            found.file_state = self.file_state(&found.id).await?;
+        }
+        Ok(found)
     }
 
     async fn properties(&self, unit: &str) -> Result<Message, Fault> {
@@ -155,6 +169,8 @@ impl Manager {
         match reply {
             Ok(reply) => text(&reply),
             Err(error) if is_no_file(&error) => Ok(String::new()),
+            // There is one, and it cannot be read: the unit itself says why.
+            Err(zbus::Error::MethodError(..)) => Ok("bad".to_owned()),
             Err(error) => Err(Fault::new(told(&error))),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mgmt_engine::resource::Signal;
 use tokio::sync::oneshot;
 
-use super::unit;
+use super::unit::{self, Digest};
 
 /// Ends of jobs that are kept while a call is out whose job is not known yet. Whoever misses one looks itself.
 const EARLY_MAX: usize = 4_096;
@@ -34,7 +34,17 @@ struct Subscription {
     signal: Signal,
     /// The unit's path by the name that was given, and by its own where that is another.
     paths: BTreeSet<String>,
+    /// As the subscriber has last seen it: a signal that tells the same is no news.
+    seen: Option<Digest>,
+    /// The subscriber is at work on the unit itself, and will look when it has done.
+    mutes: usize,
+    /// What a signal told last while it was muted.
+    missed: Option<Digest>,
 }
+
+/// Names a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subscriber(u64);
 
 /// A subscription. Dropping it ends the subscription.
 #[derive(Debug)]
@@ -58,6 +68,37 @@ impl Drop for Guard {
         drop(inner);
         // The signal may be the last to hold its sink: it ends outside the lock.
         drop(gone);
+    }
+}
+
+impl Guard {
+    /// Its name.
+    #[must_use]
+    pub fn subscriber(&self) -> Subscriber {
+        Subscriber(self.number)
+    }
+}
+
+/// While one of these lives, what happens to the unit raises nothing by itself. Where the last look before its end does
+/// not show what happened last, the signal is raised then.
+#[derive(Debug)]
+pub struct Mute {
+    registry: Arc<Registry>,
+    subscriber: Subscriber,
+}
+
+impl Drop for Mute {
+    fn drop(&mut self) {
+        let news = {
+            let mut inner = self.registry.lock();
+            let Some(subscription) = inner.subscriptions.get_mut(&self.subscriber.0) else { return };
+            subscription.mutes -= 1;
+            let missed = if subscription.mutes == 0 { subscription.missed.take() } else { None };
+            (missed.is_some() && missed != subscription.seen).then(|| subscription.signal.clone())
+        };
+        if let Some(signal) = news {
+            signal.raise();
+        }
     }
 }
 
@@ -94,7 +135,8 @@ impl Registry {
         let (number, path) = (inner.next, unit::path(name));
         inner.next += 1;
         inner.by_path.entry(path.clone()).or_default().insert(number);
-        inner.subscriptions.insert(number, Subscription { signal: signal.clone(), paths: BTreeSet::from([path]) });
+        let (signal, paths) = (signal.clone(), BTreeSet::from([path]));
+        inner.subscriptions.insert(number, Subscription { signal, paths, seen: None, mutes: 0, missed: None });
         Guard { registry: Arc::clone(self), number }
     }
 
@@ -118,12 +160,53 @@ impl Registry {
         news
     }
 
-    /// Something happened to the unit at this path.
-    pub(super) fn raise(&self, path: &str) {
+    /// A subscriber has seen the unit like this.
+    pub(super) fn saw(&self, subscriber: Subscriber, seen: Digest) {
+        if let Some(subscription) = self.lock().subscriptions.get_mut(&subscriber.0) {
+            subscription.seen = Some(seen);
+        }
+    }
+
+    /// A subscriber begins to work on the unit itself.
+    pub(super) fn mute(self: &Arc<Self>, subscriber: Subscriber) -> Mute {
+        if let Some(subscription) = self.lock().subscriptions.get_mut(&subscriber.0) {
+            subscription.mutes += 1;
+        }
+        Mute { registry: Arc::clone(self), subscriber }
+    }
+
+    /// The unit at this path is like this now; `None`: somehow.
+    pub(super) fn changed(&self, path: &str, now: Option<&Digest>) {
+        self.raise_those(path, |subscription| match now {
+            Some(now) if subscription.mutes > 0 => {
+                subscription.missed = Some(now.clone());
+                false
+            }
+            Some(now) => subscription.seen.as_ref() != Some(now),
+            None => true,
+        });
+    }
+
+    /// A job of the unit at this path has ended: news for those who have seen it with that job.
+    pub(super) fn without_job(&self, path: &str, job: u32) {
+        self.raise_those(path, |subscription| {
+            subscription.mutes == 0 && subscription.seen.as_ref().is_none_or(|seen| seen.job == Some(job))
+        });
+    }
+
+    fn raise_those(&self, path: &str, mut concerns: impl FnMut(&mut Subscription) -> bool) {
         let signals: Vec<Signal> = {
-            let inner = self.lock();
+            let inner = &mut *self.lock();
             let numbers = inner.by_path.get(path).into_iter().flatten();
-            numbers.filter_map(|number| Some(inner.subscriptions.get(number)?.signal.clone())).collect()
+            let mut signals = Vec::new();
+            for number in numbers {
+                if let Some(subscription) = inner.subscriptions.get_mut(number)
+                    && concerns(subscription)
+                {
+                    signals.push(subscription.signal.clone());
+                }
+            }
+            signals
         };
         Signal::raise_all(&signals);
     }
@@ -202,17 +285,56 @@ mod tests {
         let also_a = registry.subscribe("a.service", &signal);
         let _b = registry.subscribe("b.service", &signal);
         let count = || raises.0.swap(0, Ordering::SeqCst);
-        registry.raise(&unit::path("a.service"));
+        registry.changed(&unit::path("a.service"), None);
         assert_eq!(count(), 2);
         registry.raise_all();
         assert_eq!(count(), 3);
         drop(a);
-        registry.raise(&unit::path("a.service"));
+        registry.changed(&unit::path("a.service"), None);
         assert_eq!(count(), 1);
         drop(also_a);
-        registry.raise(&unit::path("a.service"));
+        registry.changed(&unit::path("a.service"), None);
         assert_eq!(count(), 0);
         assert_eq!(registry.lock().by_path.len(), 1);
+    }
+
+    #[test]
+    fn what_was_seen_already_is_no_news() {
+        let (registry, raises, signal) = registry();
+        let guard = registry.subscribe("a.service", &signal);
+        let count = || raises.0.swap(0, Ordering::SeqCst);
+        let now = |invocation: &str, job| {
+            let all = [("Id", "a.service"), ("ActiveState", "failed"), ("SubState", "failed"), ("LoadState", "loaded")];
+            let all = all.map(|(key, value)| (key.to_owned(), value.into())).into();
+            Digest::of(&unit::Unit {
+                invocation: invocation.to_owned(),
+                job,
+                ..unit::Unit::of("a", &all, String::new())
+            })
+        };
+        let path = unit::path("a.service");
+        registry.saw(guard.subscriber(), now("1", None));
+        registry.changed(&path, Some(&now("1", None)));
+        registry.without_job(&path, 7);
+        assert_eq!(count(), 0);
+        registry.changed(&path, Some(&now("2", None)));
+        assert_eq!(count(), 1);
+        registry.saw(guard.subscriber(), now("2", Some(7)));
+        registry.without_job(&path, 7);
+        assert_eq!(count(), 1);
+
+        // Whoever works on it itself is raised for what its own last look does not show.
+        let mute = registry.mute(guard.subscriber());
+        registry.changed(&path, Some(&now("3", None)));
+        registry.saw(guard.subscriber(), now("3", None));
+        drop(mute);
+        assert_eq!(count(), 0);
+        let mute = registry.mute(guard.subscriber());
+        registry.saw(guard.subscriber(), now("3", None));
+        registry.changed(&path, Some(&now("4", None)));
+        assert_eq!(count(), 0);
+        drop(mute);
+        assert_eq!(count(), 1);
     }
 
     #[test]
@@ -222,7 +344,7 @@ mod tests {
         assert!(!registry.known_as("alias.service", "alias.service"));
         assert!(registry.known_as("alias.service", "own.service"));
         assert!(!registry.known_as("alias.service", "own.service"));
-        registry.raise(&unit::path("own.service"));
+        registry.changed(&unit::path("own.service"), None);
         assert_eq!(raises.0.load(Ordering::SeqCst), 1);
         drop(guard);
         assert!(registry.lock().by_path.is_empty());

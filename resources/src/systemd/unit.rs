@@ -96,6 +96,37 @@ impl Unit {
     }
 }
 
+/// What a look and a signal can be compared by: whether the one already knew what the other tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Digest {
+    active: Active,
+    sub: String,
+    invocation: String,
+    pub(super) job: Option<u32>,
+}
+
+impl Digest {
+    pub(super) fn of(unit: &Unit) -> Self {
+        let Unit { active, sub, invocation, job, .. } = unit;
+        Self::with(*active, sub.clone(), invocation.clone(), *job)
+    }
+
+    /// Of a unit that does not run, systemd may at any time forget what its last run was.
+    fn with(active: Active, sub: String, invocation: String, job: Option<u32>) -> Self {
+        match active {
+            Active::Inactive => Self { active, sub: String::new(), invocation: String::new(), job },
+            _ => Self { active, sub, invocation, job },
+        }
+    }
+
+    /// From the properties that a signal brings; `None`: it does not bring all of them.
+    pub(super) fn brought(all: &BTreeMap<&str, Value<'_>>) -> Option<Self> {
+        let (Value::Str(state), Value::Str(sub)) = (all.get("ActiveState")?, all.get("SubState")?) else { return None };
+        let invocation = hex(Some(all.get("InvocationID")?));
+        Some(Self::with(active(state), sub.to_string(), invocation, job(Some(all.get("Job")?))))
+    }
+}
+
 fn load(word: &str) -> Load {
     match word {
         "loaded" | "merged" => Load::Loaded,

@@ -150,6 +150,7 @@ fn file(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Problem
         provides: vec![Anchor::Path(path)],
         wants,
         shared: false,
+        claims: None,
         ships: None,
     };
     let mut built = built(params, context, facets);

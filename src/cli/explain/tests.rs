@@ -33,6 +33,7 @@ fn the_list_names_kinds_and_topics() {
               meta     meta parameters: how any resource is treated
               graph    the graph file: its keys, edges, and what every
                        resource may have
+              edges    what waits for what, without being told
               collect  resources of other hosts: how to export and to
                        collect them
 
@@ -119,7 +120,7 @@ fn unknown_topics_are_usage_errors_with_a_suggestion() {
     for (topic, message) in [
         ("metta", "unknown topic 'metta' (did you mean 'meta'?)"),
         ("nopo", "unknown kind 'nopo' (did you mean 'noop'? there are: noop)"),
-        ("service", "the kind 'svc' is not built yet"),
+        ("service", "unknown kind 'svc' (there are: noop)"),
         ("augeas", "the kind 'augeas' is left out of this program for good (use `file` or `line`)"),
     ] {
         assert_eq!(explained(Some(topic), false, 80), Err(Failure::new(Exit::Usage, message)), "{topic}");

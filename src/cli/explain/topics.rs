@@ -36,8 +36,12 @@ pub(super) const META: [Word; 10] = [
          it for ten seconds more. A command gets MGMT_FENCE, a number that is higher for each holder, and is \
          ended when the semaphore was lost.",
     ),
-    word("autoedge", "true", "Take part in automatic edges."),
-    word("autogroup", "true", "Take part in grouping. No kind is grouped yet."),
+    word("autoedge", "true", "Take part in automatic edges: mgmt explain edges."),
+    word(
+        "autogroup",
+        "true",
+        "Be changed together with others of its kind, where that saves work: packages in one transaction.",
+    ),
 ];
 
 pub(super) const fn word(name: &'static str, default: &'static str, doc: &'static str) -> Word {

@@ -209,6 +209,7 @@ fn build(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Proble
         provides: vec![Anchor::Path(path.clone())],
         wants: vec![Anchor::Parent(path)],
         shared: false,
+        claims: None,
         ships: None,
     };
     Ok(Built { resource: Arc::new(resource), facets, warnings: Vec::new() })

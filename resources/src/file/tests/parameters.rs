@@ -72,12 +72,10 @@ fn others_learn_what_it_owns_and_wants() {
     let pairs = [("path", "x/../d//e"), ("source", "s"), ("owner", "www-data"), ("group", "33"), ("state", "exists")];
     let facets = bench.built(&pairs).unwrap().facets;
     let (own, source) = (bench.path("d/e"), bench.path("s"));
-    let wants = vec![Anchor::Parent(own.clone()), Anchor::Path(source), Anchor::User("www-data".to_owned())];
+    let people = [Anchor::User("www-data".to_owned()), Anchor::Group("33".to_owned())];
+    let wants = [Anchor::Parent(own.clone()), Anchor::Path(source)].into_iter().chain(people).collect();
     let provides = vec![Anchor::Path(own.clone())];
-    assert_eq!(
-        facets,
-        Facets { owns: Some(own), purges: None, fills: None, provides, wants, ships: None, shared: false }
-    );
+    assert_eq!(facets, Facets { owns: Some(own), provides, wants, ..Facets::default() });
     let purging = bench.built(&[("path", "d/"), ("recurse", "true"), ("purge", "true")]).unwrap().facets;
     assert_eq!(purging.purges, Some(bench.path("d")));
 }

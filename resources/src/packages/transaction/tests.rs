@@ -63,7 +63,7 @@ impl Scripted {
             if broken.is_some() {
                 about.insert(member.name.clone(), "its script failed".to_owned());
             }
-            script.stand.insert(member.name.clone(), Found { version, broken, held: false });
+            script.stand.insert(member.name.clone(), Found { version, broken, ..Found::default() });
         }
         if about.is_empty() { Ok(()) } else { Err(Trouble { about, words: "failed".to_owned(), whole: false }) }
     }
@@ -97,7 +97,7 @@ fn offers(names: &[&str]) -> Offers {
 }
 
 fn stand(version: &str, held: bool) -> Found {
-    Found { version: Some(version.to_owned()), broken: None, held }
+    Found { version: Some(version.to_owned()), held, ..Found::default() }
 }
 
 #[tokio::test]

@@ -305,9 +305,14 @@ fn many_packages_are_one_transaction_and_bad_ones_are_told_apart() {
 }
 
 #[test]
-fn a_repository_that_is_gone_and_a_full_disk_are_said_and_healed() {
+fn a_repository_that_is_gone_a_full_disk_and_changed_settings_hinder_nothing_for_long() {
     needs!(BOOTED, REPOSITORY);
-    let host = host(&[("pa", "1.0", &[]), ("big", "1.0", &["--size", "2048"])]);
+    let host = host(&[
+        ("pa", "1.0", &[]),
+        ("big", "1.0", &["--size", "2048"]),
+        ("set", "1.0", &["--conf", "/etc/lab.conf=one"]),
+        ("set", "2.0", &["--conf", "/etc/lab.conf=two"]),
+    ]);
     host.run(&["mv", "/srv/lab-repo", "/srv/gone"]);
     let (code, said) = host.apply(&graph(&[("pa", "installed"), ("nosuch", "installed")]));
     assert_eq!(code, Some(1), "{said}");
@@ -322,6 +327,12 @@ fn a_repository_that_is_gone_and_a_full_disk_are_said_and_healed() {
     host.run(&["umount", "/usr/share/lab"]);
     host.applies(&graph(&[("big", "installed")]));
     assert_eq!(host.stands("big"), "1.0");
+
+    // Nor does a question hang: what the administrator has written stays.
+    host.applies(&graph(&[("set", "1.0")]));
+    host.write("/etc/lab.conf", "mine");
+    host.applies(&graph(&[("set", "newest")]));
+    assert_eq!((host.stands("set").as_str(), host.read("/etc/lab.conf").as_deref()), ("2.0", Some("mine")));
 }
 
 #[test]

@@ -245,3 +245,55 @@ impl Hub {
         Signal::raise_all(&signals);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packages::transaction::tests::Scripted;
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    /// Who was raised, by number.
+    #[derive(Debug, Default)]
+    struct Raised(Mutex<Vec<Ticket>>, Notify);
+
+    impl Sink for Raised {
+        fn raised(&self, tickets: &[Ticket]) {
+            self.0.lock().unwrap().extend(tickets);
+            self.1.notify_one();
+        }
+        fn ticked(&self, _: Ticket) {}
+    }
+
+    #[tokio::test]
+    async fn only_those_whose_package_has_changed_are_raised() {
+        let catalog = Arc::new(Catalog::Scripted(Scripted::default()));
+        let Catalog::Scripted(script) = &*catalog else { unreachable!() };
+        let bell = Arc::<Bell>::default();
+        let queue = Arc::<Queue>::default();
+        let hub = Arc::new(Hub::new(Provider::Apt, Arc::clone(&catalog), queue, Arc::clone(&bell)));
+        let raised = Arc::<Raised>::default();
+        let signal = |number| Signal::elsewhere(Arc::clone(&raised) as Arc<dyn Sink>, number);
+        let watch = |name: &str, number| hub.watch(&Watches::shared(), name, Interest::None, &signal(number)).unwrap();
+        let guards = [watch("a", 1), watch("b", 2)];
+        let told = async |most: Duration| {
+            timeout(most, raised.1.notified()).await.ok();
+            std::mem::take(&mut *raised.0.lock().unwrap()).len()
+        };
+        let (soon, never) = (Duration::from_secs(10), Duration::from_millis(50));
+        bell.ring();
+        assert_eq!(told(soon).await, 2, "nothing had been seen of either");
+        script.put("a", "1");
+        bell.ring();
+        assert_eq!(told(soon).await, 1);
+        bell.ring();
+        assert_eq!(told(never).await, 0, "nothing is new");
+        script.put("b", "1");
+        let found = Found { version: Some("1".to_owned()), ..Found::default() };
+        hub.judged([("b".to_owned(), Seen { found, newest: None })]);
+        bell.ring();
+        assert_eq!(told(never).await, 0, "it has been judged already");
+        drop(guards);
+        assert!(hub.watchers().task.is_none() && hub.watchers().seen.is_empty());
+    }
+}

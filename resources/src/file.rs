@@ -9,6 +9,7 @@ mod confined;
 mod contents;
 mod desired;
 mod drift;
+pub(crate) mod edited;
 mod look;
 mod modes;
 mod mounts;

@@ -17,6 +17,8 @@ pub mod file;
 pub mod group;
 pub mod host;
 pub mod kind;
+pub mod line;
+mod lines;
 pub mod machine;
 pub mod memory;
 pub mod msg;
@@ -25,6 +27,7 @@ pub mod packages;
 pub mod pkg;
 pub mod svc;
 pub mod syncs;
+pub mod sysctl;
 pub mod systemd;
 pub mod timer;
 pub mod tools;
@@ -47,4 +50,6 @@ pub static KINDS: &[&KindInfo] = &[
     &msg::INFO,
     &user::INFO,
     &group::INFO,
+    &line::INFO,
+    &sysctl::INFO,
 ];

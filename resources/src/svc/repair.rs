@@ -31,9 +31,11 @@ impl Svc {
             self.tracks.outdates(&self.look().await?);
             self.manager().reload().await?;
             deeds = vec!["unit files read again"];
-            drift = match self.decide(&self.look().await?)? {
-                Verdict::Drifted(drift) => drift,
-                Verdict::Fine | Verdict::Wait(_) => Drift::default(),
+            drift = match self.decide(&self.look().await?) {
+                Ok(Verdict::Drifted(drift)) => drift,
+                Ok(Verdict::Fine | Verdict::Wait(_)) => Drift::default(),
+                // What it can never be is said by the look that follows.
+                Err(_) => return Ok(Applied::changed("unit files read again")),
             };
         }
         deeds.extend(self.set_startup(&drift).await?);

@@ -17,15 +17,18 @@ pub mod exec;
 pub mod file;
 pub mod group;
 pub mod host;
+pub mod hostname;
 pub mod kind;
 pub mod line;
 mod lines;
 pub mod machine;
 pub mod memory;
+pub mod mount;
 pub mod msg;
 pub mod noop;
 pub mod packages;
 pub mod pkg;
+mod procfs;
 pub mod svc;
 pub mod syncs;
 pub mod sysctl;
@@ -54,4 +57,6 @@ pub static KINDS: &[&KindInfo] = &[
     &group::INFO,
     &line::INFO,
     &sysctl::INFO,
+    &hostname::INFO,
+    &mount::INFO,
 ];

@@ -23,10 +23,9 @@ impl<'a> Lines<'a> {
         self.0.iter().position(|line| is(Self::body(line)))
     }
 
-    /// The numbers of all that are this line.
-    pub(crate) fn all(&self, line: &str) -> Vec<usize> {
-        let is = |(_, body): &(usize, &[u8])| *body == line.as_bytes();
-        self.0.iter().map(|line| Self::body(line)).enumerate().filter(is).map(|(number, _)| number).collect()
+    /// The numbers of all lines of which this holds.
+    pub(crate) fn numbers(&self, is: impl Fn(&[u8]) -> bool) -> Vec<usize> {
+        self.0.iter().enumerate().filter(|(_, line)| is(Self::body(line))).map(|(number, _)| number).collect()
     }
 
     /// Lines without their ends, from one number up to another.

@@ -33,6 +33,7 @@ mod rogue;
 mod scratch;
 mod wait;
 
+mod accounts;
 mod bare;
 mod commands;
 mod cron;

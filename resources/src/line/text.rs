@@ -97,7 +97,8 @@ impl Text {
     }
 
     fn block(&self, lines: &mut Lines<'_>, wanted: &[String], begin: &str, end: &str) -> Result<Done, Fault> {
-        let (begins, ends) = (lines.all(begin), lines.all(end));
+        let all = |mark: &str| lines.numbers(|body| body == mark.as_bytes());
+        let (begins, ends) = (all(begin), all(end));
         let (first, last) = match (begins.as_slice(), ends.as_slice()) {
             ([], []) if self.absent => return Ok(None),
             ([], []) => {

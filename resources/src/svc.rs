@@ -130,7 +130,7 @@ impl Resource for Svc {
     async fn apply(&self, drift: Drift, work: &Work) -> Result<Applied, Fault> {
         let muted = self.muted();
         let applied = self.repair(drift, work).await;
-        self.seen(muted).await;
+        self.unmute(muted, applied.is_ok()).await;
         applied
     }
 
@@ -144,7 +144,7 @@ impl Resource for Svc {
         }
         let muted = self.muted();
         let applied = self.reload_or_restart(work).await;
-        self.seen(muted).await;
+        self.unmute(muted, applied.is_ok()).await;
         applied
     }
 }
@@ -173,11 +173,18 @@ impl Svc {
         self.tracks.subscriber().map(|subscriber| self.manager().mute(subscriber))
     }
 
-    /// Looks at what came of our own work, before what happens counts again.
-    async fn seen(&self, muted: Option<Mute>) {
-        if muted.is_some() {
-            // Who cannot look now has been told so already, or will be: systemd's return raises everybody.
-            self.look().await.ok();
+    /// Looks at what came of our own work, before what happens counts again. If it went well and the unit is not as wanted
+    /// all the same, something else was at it meanwhile: that is an event.
+    async fn unmute(&self, muted: Option<Mute>, well: bool) {
+        if muted.is_none() {
+            return;
+        }
+        let as_wanted = match self.look().await {
+            Ok(unit) => matches!(self.decide(&unit), Ok(Verdict::Fine)),
+            Err(_) => false,
+        };
+        if well && !as_wanted {
+            self.tracks.raise();
         }
     }
 

@@ -93,6 +93,14 @@ impl Tracks {
         self.lock().subscriber
     }
 
+    /// The unit is to be looked at again.
+    pub(super) fn raise(&self) {
+        let signal = self.lock().armed.as_ref().map(|(_, signal)| signal.clone());
+        if let Some(signal) = signal {
+            signal.raise();
+        }
+    }
+
     /// Our own start of it met the limit of starts, or not.
     pub(super) fn was_limited(&self, limited: bool) -> bool {
         std::mem::replace(&mut self.lock().limited, limited)

@@ -190,6 +190,8 @@ impl Svc {
 
     /// What to make of it, with what has been learnt of the unit before.
     fn decide(&self, unit: &Unit) -> Result<Verdict, Fault> {
+        let read = unit.needs_reload && self.tracks.was_never_read(|| self.files.stamps());
+        let unit = &if read { Unit { needs_reload: false, ..unit.clone() } } else { unit.clone() };
         let verdict = decide::decide(&self.wants, unit).map_err(|fault| Fault::new(fault.to_string()))?;
         Ok(match verdict {
             Verdict::Wait(_) if self.tracks.gave_up_on(unit) => {

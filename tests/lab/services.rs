@@ -325,7 +325,7 @@ resources:
         "configuration is bad: line 7",
         "there is no unit missing.service on this machine",
         "once.service has started and ended at once",
-        "Result=start-limit-hit",
+        "systemd refuses to start it again so soon",
         "static.service is static",
     ] {
         said(&host, words);
@@ -377,7 +377,7 @@ resources:
     agent.signal("INT");
     agent.signal("INT");
     wait::until("that is said", || count(&host, "its job was cancelled") > before);
-    agent.end();
+    drop(agent);
 }
 
 #[test]

@@ -66,6 +66,8 @@ pub(super) struct Drift {
     /// How it stands, for people.
     pub(super) file_state: String,
     pub(super) failed: bool,
+    /// Its last run.
+    pub(super) invocation: String,
 }
 
 impl Drift {

@@ -15,8 +15,6 @@ const JOURNAL_LINES: &str = "5";
 const JOURNAL_WITHIN: Duration = Duration::from_secs(5);
 /// As much of them as that.
 const JOURNAL_BYTES_MAX: usize = 4 * 1024;
-/// What a unit's result is when systemd refuses to start it, as it was started too often.
-const LIMITED: &str = "start-limit-hit";
 /// How often systemd is told to read its files again in one repair, while somebody goes on to change them.
 const RELOADS_MAX: usize = 3;
 
@@ -29,9 +27,16 @@ impl Svc {
                 break;
             }
             self.tracks.outdates(&self.look().await?);
+            let stamps = self.files.stamps();
             self.manager().reload().await?;
-            deeds = vec!["unit files read again"];
-            drift = match self.decide(&self.look().await?)? {
+            let unit = self.look().await?;
+            if unit.needs_reload {
+                // There are units of which systemd says so for ever, such as a masked one that has drop-ins.
+                self.tracks.is_never_read(stamps);
+            } else {
+                deeds = vec!["unit files read again"];
+            }
+            drift = match self.decide(&unit)? {
                 Verdict::Drifted(drift) => drift,
                 Verdict::Fine | Verdict::Wait(_) => Drift::default(),
             };
@@ -39,7 +44,7 @@ impl Svc {
         deeds.extend(self.set_startup(&drift).await?);
         let mut refreshed = false;
         if drift.start {
-            self.start(drift.failed, work).await?;
+            self.start(&drift, work).await?;
             (deeds, refreshed) = (with(deeds, "started"), true);
         }
         if drift.stop {
@@ -72,24 +77,24 @@ impl Svc {
         Ok(Some(deed))
     }
 
-    async fn start(&self, failed: bool, work: &Work) -> Result<(), Fault> {
-        // Who is started too often in too short a time is refused by systemd. That is meant for those that fail again and
-        // again: what others have stopped, or what met the limit before our time, may start.
-        let limited_before =
-            failed && self.result().await.as_deref() == Some(LIMITED) && !self.tracks.was_limited(false);
-        if limited_before {
-            self.manager().reset_failed(&self.unit).await?;
-        }
-        let mut started = self.job(Verb::Start, "start", work).await;
-        if started.is_err() && self.result().await.as_deref() == Some(LIMITED) {
-            if failed {
-                self.tracks.was_limited(true);
-            } else {
-                self.manager().reset_failed(&self.unit).await?;
-                started = self.job(Verb::Start, "start", work).await;
+    async fn start(&self, drift: &Drift, work: &Work) -> Result<(), Fault> {
+        let tried = self.tracks.starts();
+        if let Err(fault) = self.job(Verb::Start, "start", work).await {
+            // Who is started too often in too short a time is refused by systemd: it fails, and there was no new run. That
+            // is meant for those that fail again and again; what others have stopped, or what had failed before our time,
+            // may start.
+            let unit = self.manager().look(&self.unit).await?;
+            if unit.active != Active::Failed || unit.invocation != drift.invocation {
+                return Err(fault);
             }
+            if drift.failed && tried {
+                return Err(Fault::new(format!(
+                    "{fault}; systemd refuses to start it again so soon (StartLimitBurst=)"
+                )));
+            }
+            self.manager().reset_failed(&self.unit).await?;
+            self.job(Verb::Start, "start", work).await?;
         }
-        started?;
         let unit = self.manager().look(&self.unit).await?;
         if unit.active == Active::Inactive && unit.job.is_none() {
             return Err(Fault::new(format!(

@@ -10,8 +10,10 @@ mod group;
 pub mod identity;
 mod mtimes;
 mod output;
+mod properties;
 pub mod reaper;
 mod run;
+mod scope;
 mod setting;
 mod watchers;
 
@@ -47,6 +49,13 @@ When it is stopped or runs longer than `timeout`, its whole group gets TERM, and
 group survives. What a command that ended by itself has left in the background lives on, and does not delay it; such a \
 child should not keep the command's output open, for the pipe is closed.
 
+With `isolate` the command has a transient scope of systemd's to itself, and with `unit` that scope has properties: \
+MemoryMax, CPUQuota, TasksMax and others that systemd.resource-control(5) describes; Nice and OOMScoreAdjust are set on the \
+command itself. It is in its scope from its first instruction on, and what it starts cannot leave it by any means: a stop or \
+a timeout reaches also what has made a session or a group of its own. `donecmd` has a scope of its own; guards and \
+`watchcmd` run without. `systemctl status 'mgmt-exec-*.scope'` shows them. Without systemd, which is said once, the command \
+runs in its process group as ever, Nice and OOMScoreAdjust included.
+
 If the program crashes between the end of a command and its report, the command may run twice: guards make it safe.",
     example: "\
 resources:
@@ -70,6 +79,13 @@ const FIELDS: &[Field] = &[
     field("env", Shape::Map, "", "Environment variables besides PATH, HOME, USER and LANG."),
     field("user", Shape::Text, "who mgmt runs as", "The user that all its commands run as. Needs root."),
     field("group", Shape::Text, "the user's", "The group that all its commands run as. Needs root."),
+    field("isolate", Shape::Bool, "false", "Run `cmd` and `donecmd` in a scope of systemd's of their own."),
+    field(
+        "unit",
+        Shape::Map,
+        "",
+        "With `isolate`: properties of the scope, as systemd writes them, such as `MemoryMax: 512M` or `CPUQuota: 50%`.",
+    ),
     field("timeout", Shape::Seconds, "0 (none)", "How long `cmd`, and `donecmd`, may each run."),
     field("refreshonly", Shape::Bool, "false", "Run only when refreshed by a notify edge."),
     field(

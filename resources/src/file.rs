@@ -9,6 +9,7 @@ mod confined;
 mod contents;
 mod desired;
 mod drift;
+pub(crate) mod edited;
 mod look;
 mod modes;
 mod mounts;
@@ -34,7 +35,7 @@ use mgmt_engine::resource::{
 use crate::accounts::editing;
 use crate::aside::aside;
 use crate::host::{Host, HostRef};
-use crate::kind::{Built, Context, Facets, Field, KindInfo, Params, Problem, Shape};
+use crate::kind::{Built, Context, Facets, Field, KindInfo, Params, Problem, Shape, Value};
 use crate::watches::Guard;
 
 use attributes::Ids;
@@ -198,6 +199,24 @@ impl File {
         (desired.want, desired.create) = (Want::File(Contents::Made(Made(maker))), true);
         let facets = desired.facets();
         Ok((Self::of(desired, context), facets))
+    }
+
+    /// A file with these contents, or none at this path; for kinds that keep something in files.
+    pub(crate) fn written(
+        path: &Path,
+        contents: Option<Vec<u8>>,
+        mode: &str,
+        context: &Context<'_>,
+    ) -> Result<Self, Vec<Problem>> {
+        let mut params = Params::default();
+        params.set("path", Value::Text(path.to_string_lossy().into_owned()));
+        let state = if contents.is_some() { "exists" } else { "absent" };
+        params.set("state", Value::Text(state.to_owned()));
+        if let Some(contents) = contents {
+            params.set("content", Value::Bytes(contents));
+            params.set("mode", Value::Text(mode.to_owned()));
+        }
+        desired::desired(&mut params, context).map(|(desired, _)| Self::of(desired, context))
     }
 
     fn of(desired: Desired, context: &Context<'_>) -> Self {

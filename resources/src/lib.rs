@@ -11,20 +11,27 @@ mod aside;
 mod bed;
 pub mod bus;
 mod checksum;
+pub mod cron;
 pub mod download;
 pub mod exec;
 pub mod file;
 pub mod group;
 pub mod host;
+pub mod hostname;
 pub mod kind;
+pub mod line;
+mod lines;
 pub mod machine;
 pub mod memory;
+pub mod mount;
 pub mod msg;
 pub mod noop;
 pub mod packages;
 pub mod pkg;
+mod procfs;
 pub mod svc;
 pub mod syncs;
+pub mod sysctl;
 pub mod systemd;
 pub mod timer;
 pub mod tools;
@@ -44,7 +51,12 @@ pub static KINDS: &[&KindInfo] = &[
     &download::INFO,
     &archive::INFO,
     &timer::INFO,
+    &cron::INFO,
     &msg::INFO,
     &user::INFO,
     &group::INFO,
+    &line::INFO,
+    &sysctl::INFO,
+    &hostname::INFO,
+    &mount::INFO,
 ];

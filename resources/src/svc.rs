@@ -7,15 +7,16 @@ mod repair;
 mod tracks;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use mgmt_engine::resource::{Applied, Check, Fault, Look, Promises, Resource, Signal, Watch, Work};
+use mgmt_engine::resource::{Applied, Cause, Check, Fault, Look, Promises, Resource, Signal, Watch, Work};
 
 use self::decide::{Drift, Startup, State, Verdict, Wants};
 use self::files::Files;
 use self::tracks::Tracks;
 use crate::host::HostRef;
 use crate::kind::{Anchor, Built, Context, Facets, Field, KindInfo, Params, Problem, Shape};
-use crate::systemd::{Manager, Mute, Unit};
+use crate::systemd::{Load, Manager, Mute, Unit};
 
 /// The kind's table entry.
 pub static INFO: KindInfo = KindInfo {
@@ -77,6 +78,9 @@ resources:
     build,
 };
 
+/// Who is to have brought a unit, a package or a file, sees by its own watch that it is gone.
+const NOTICED_WITHIN: Duration = Duration::from_millis(300);
+
 #[derive(Debug, PartialEq)]
 struct Svc {
     /// The unit's whole name.
@@ -120,7 +124,7 @@ impl Resource for Svc {
             Err(_) if self.manager().is_away() => return Ok(Check::Later("systemd to be back on its bus".into())),
             Err(fault) => return Err(fault),
         };
-        match self.decide(&unit)? {
+        match self.judged(&unit, look.cause).await? {
             Verdict::Fine => Ok(Check::Converged),
             Verdict::Wait(what) => Ok(Check::Later(what.into())),
             Verdict::Drifted(drift) => Ok(Check::Drifted(drift)),
@@ -166,6 +170,17 @@ impl Svc {
                 return Ok(unit);
             }
         }
+    }
+
+    /// What to make of it. One that has vanished gets a moment: whoever has brought it may not have noticed yet, and is
+    /// about to bring it again.
+    async fn judged(&self, unit: &Unit, cause: Cause) -> Result<Verdict, Fault> {
+        let verdict = self.decide(unit);
+        if verdict.is_ok() || unit.load != Load::Missing || cause != Cause::Drift {
+            return verdict;
+        }
+        tokio::time::sleep(NOTICED_WITHIN).await;
+        self.decide(&self.look().await?)
     }
 
     /// What we do ourselves is no event: one that failed would otherwise be its own reason to be tried again, for ever.

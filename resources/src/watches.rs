@@ -30,6 +30,7 @@ use mgmt_engine::clock::Clock;
 use mgmt_engine::resource::{Fault, Signal};
 use rustix::event::EventfdFlags;
 
+pub(crate) use mounts::unescape;
 pub use troubles::Counts;
 
 use crate::kind::normal;

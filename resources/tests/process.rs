@@ -10,8 +10,11 @@ use std::time::Duration;
 
 use mgmt_engine::erased::{AnyResource, Fix};
 use mgmt_engine::resource::{Cause, Check, Look, Work};
+use mgmt_resources::bus::{Bus, Which};
 use mgmt_resources::exec::{INFO, identity, reaper};
 use mgmt_resources::kind::{Context, Params, Value};
+use mgmt_resources::machine::Machine;
+use mgmt_resources::systemd::Systemd;
 use mgmt_resources::{Host, accounts::Accounts, memory::Memory, watches::Watches};
 
 fn main() {
@@ -25,6 +28,7 @@ fn main() {
     runtime.block_on(async {
         another_user().await;
         another_group().await;
+        apart_without_systemd().await;
         orphans_are_buried().await;
         everything_is_killed_at_once().await;
         reaper::settle().await;
@@ -32,8 +36,15 @@ fn main() {
 }
 
 fn exec(directory: &Path, set: &[(&'static str, &str)]) -> AnyResource {
-    let host = Arc::new(Host { memory: Memory::at(directory.join("memory")), ..Host::with(Watches::start().unwrap()) });
+    exec_with(directory, set, |_| {})
+}
+
+fn exec_with(directory: &Path, set: &[(&'static str, &str)], more: impl FnOnce(&mut Params)) -> AnyResource {
+    let watches = Watches::start().unwrap();
+    let systemd = Systemd::new(Arc::new(Bus::new(Which::System)), &watches, &Machine::default());
+    let host = Arc::new(Host { memory: Memory::at(directory.join("memory")), systemd, ..Host::with(watches) });
     let mut params = Params::default();
+    more(&mut params);
     set.iter().for_each(|(field, value)| params.set(field, Value::Text((*value).to_owned())));
     params.set("env", Value::Map(BTreeMap::from([("OUT".to_owned(), directory.join("out").display().to_string())])));
     let managed = Arc::new(BTreeSet::new());
@@ -51,7 +62,10 @@ fn exec(directory: &Path, set: &[(&'static str, &str)]) -> AnyResource {
 }
 
 async fn run(directory: &Path, set: &[(&'static str, &str)]) -> Result<String, String> {
-    let resource = exec(directory, set);
+    ran(exec(directory, set), directory).await
+}
+
+async fn ran(resource: AnyResource, directory: &Path) -> Result<String, String> {
     let look = Look::because(Cause::First);
     let Check::Drifted(fix): Check<Box<dyn Fix>> = resource.check(look).await.map_err(|fault| fault.to_string())?
     else {
@@ -67,6 +81,19 @@ fn open_directory() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
     directory
+}
+
+/// Nothing makes a scope here, and the command runs all the same, with what is its own.
+async fn apart_without_systemd() {
+    let directory = open_directory();
+    let unit = BTreeMap::from([("Nice", "7"), ("OOMScoreAdjust", "500"), ("MemoryMax", "1G")]);
+    let unit = unit.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let set = [("cmd", "echo $(nice) $(cat /proc/self/oom_score_adj) $(cat) > \"$OUT\""), ("shell", "sh")];
+    let resource = exec_with(directory.path(), &set, |params| {
+        params.set("isolate", Value::Bool(true));
+        params.set("unit", Value::Map(unit));
+    });
+    assert_eq!(ran(resource, directory.path()).await.unwrap(), "7 500\n");
 }
 
 const WHO: &str = "echo $(id -u) $(id -g) $(id -G) $HOME $USER > \"$OUT\"";

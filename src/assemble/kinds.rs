@@ -11,7 +11,7 @@ use crate::diagnostic::{Place, Printable, Problem, nearest};
 pub(super) struct Kinds<'k>(pub(super) &'k [&'static KindInfo]);
 
 /// Kinds that are coming.
-const LATER: &[&str] = &["hostname", "line", "cron", "mount", "sysctl"];
+const LATER: &[&str] = &[];
 
 /// Kinds of the original that are left out for good, with what to use instead. `x:` covers every kind that begins so.
 const LEFT_OUT: [(&str, &str); 30] = [

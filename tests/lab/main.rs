@@ -33,8 +33,10 @@ mod rogue;
 mod scratch;
 mod wait;
 
+mod accounts;
 mod bare;
 mod commands;
+mod cron;
 mod damage;
 mod disks;
 mod endurance;
@@ -47,6 +49,7 @@ mod forming;
 mod founding;
 mod growth;
 mod hostile;
+mod isolate;
 mod keys;
 mod kills;
 mod leaving;

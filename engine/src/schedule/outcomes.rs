@@ -2,6 +2,7 @@
 
 use super::{Alarm, Deed, Found, Owed, Schedule, State, Step, Vertex};
 use std::cmp::Reverse;
+use std::time::Duration;
 
 use crate::backoff::QUIET;
 use crate::clock::Moment;
@@ -20,6 +21,10 @@ impl Schedule {
         }
         if vertex.has_lost_grant() {
             // What it has found may be somebody else's doing: it looks again when it holds it again.
+            return self.follow(ticket.slot, Next::Rest, Vec::new(), now);
+        }
+        if result.is_err() && vertex.watch_fault.is_none() && vertex.blockers > 0 {
+            // What is before it became dirty while it looked, which may well be why: it looks again when that is clean.
             return self.follow(ticket.slot, Next::Rest, Vec::new(), now);
         }
         let mut said = Vec::new();
@@ -47,6 +52,11 @@ impl Schedule {
                     self.pass_on(ticket.slot, now);
                 }
                 self.follow(ticket.slot, next, said, now);
+            }
+            Err(fault) if vertex.blockers > 0 && !vertex.has_lost_grant() => {
+                // The same as with a look; but it has begun something, so it is said.
+                said.push(What::Failed { fault: fault.to_string(), again: Some(Duration::ZERO) });
+                self.follow(ticket.slot, Next::Rest, said, now);
             }
             Err(fault) => {
                 let fault = vertex.cause_of_failure(fault);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Exec;
 use super::command::{Line, Unclear};
+use super::scope::Isolation;
 use super::setting::{Setting, Tuning};
 use crate::host::HostRef;
 use crate::kind::{Anchor, Built, Context, Facets, Params, Problem, normal};
@@ -45,6 +46,7 @@ fn exec(params: &mut Params, context: &Context<'_>, said: &mut Said) -> Option<E
         user: params.filled("user"),
         group: params.filled("group"),
         sensitive: context.sensitive,
+        isolation: isolation(params, said),
         host: HostRef(Arc::clone(context.host)),
         tuning: Tuning::default(),
     };
@@ -117,6 +119,23 @@ fn environment(params: &mut Params, said: &mut Said) -> std::collections::BTreeM
     }
     zero_free("env", env.iter().flat_map(|(key, value)| [key, value]), said);
     env
+}
+
+fn isolation(params: &mut Params, said: &mut Said) -> Option<Isolation> {
+    let (isolate, unit) = (params.bool("isolate").unwrap_or(false), params.map("unit"));
+    if !isolate {
+        if !unit.is_empty() {
+            said.problems.push(Problem::new("unit", "is of a scope, which the command has with `isolate: true`"));
+        }
+        return None;
+    }
+    match Isolation::of(&unit) {
+        Ok(isolation) => Some(isolation),
+        Err(wrong) => {
+            said.problems.extend(wrong.into_iter().map(|why| Problem::new("unit", why)));
+            None
+        }
+    }
 }
 
 fn timeout(params: &mut Params, said: &mut Said) -> Option<Duration> {

@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWriteExt as _, ReadBuf};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
@@ -19,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use super::group::Group;
 use super::output::Source;
 use super::reaper;
+use super::scope::Scope;
 
 /// Between TERM and KILL.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
@@ -59,6 +60,8 @@ struct Inner {
     child: Child,
     pipes: Pipes,
     group: Group,
+    /// Where it runs apart: then this is what is ended, with all that has left the group.
+    scope: Option<Scope>,
     grace: Duration,
     runtime: Handle,
 }
@@ -94,7 +97,22 @@ impl Running {
             buffer: vec![0; READ_BYTES_FIRST],
         };
         let runtime = Handle::current();
-        Ok(Self(Some(Inner { child, pipes, group: Group::new(pid, owned), grace, runtime })))
+        Ok(Self(Some(Inner { child, pipes, group: Group::new(pid, owned), scope: None, grace, runtime })))
+    }
+
+    /// Its number.
+    pub(super) fn pid(&self) -> Pid {
+        self.0.as_ref().expect("only stop and drop take it").group.pid()
+    }
+
+    /// Tells a child that waits for it on its input that it may go on, in the scope that it is in by now.
+    pub(super) async fn let_go(&mut self, scope: Scope) -> io::Result<()> {
+        let inner = self.0.as_mut().expect("only stop and drop take it");
+        inner.scope = Some(scope);
+        match inner.child.stdin.take() {
+            Some(mut input) => input.write_all(b"\n").await,
+            None => Err(io::Error::other("it does not wait")),
+        }
     }
 
     /// Reads what it prints until it has ended. May be dropped at any await, and asked again.
@@ -102,9 +120,9 @@ impl Running {
         let inner = self.0.as_mut().expect("only stop and drop take it");
         let status = inner.leader(sink).await?;
         if rest == Rest::Dies {
-            inner.group.signal(Signal::KILL);
+            inner.signal(Signal::KILL).await;
         }
-        inner.group.release();
+        inner.release();
         // Past that time only a background child talks.
         timeout(DRAIN_MAX, inner.pipes.drain(sink)).await.ok();
         Ok(status)
@@ -139,7 +157,7 @@ impl Inner {
     }
 
     async fn stop(mut self, at_once: impl Future<Output = ()> + Send, sink: Sink<'_>) {
-        self.group.signal(Signal::TERM);
+        self.signal(Signal::TERM).await;
         let grace = self.grace;
         let orderly = tokio::select! {
             biased;
@@ -152,22 +170,50 @@ impl Inner {
                 "a process outlives KILL, and is left behind: it hangs in the kernel, or escapes by forking"
             );
         }
+        self.release();
+    }
+
+    /// To everything that is its own.
+    async fn signal(&self, signal: Signal) {
+        match &self.scope {
+            // Once to each: a second TERM means something else to many.
+            Some(scope) if scope.signal(signal).await => {}
+            _ => self.group.signal(signal),
+        }
+    }
+
+    /// Whether nothing of it is left, once its leader has ended.
+    async fn is_gone(&self) -> bool {
+        if !self.group.is_gone() {
+            return false;
+        }
+        match &self.scope {
+            Some(scope) => scope.is_gone().await,
+            None => true,
+        }
+    }
+
+    /// What is left of it may live on.
+    fn release(&mut self) {
         self.group.release();
+        if let Some(scope) = &mut self.scope {
+            scope.release();
+        }
     }
 
     /// Waits until nothing of the group is left. It goes on reading: who blocks on a full pipe cannot end in order.
     async fn gone(&mut self, again: Option<Signal>, sink: Sink<'_>) {
         if let Some(signal) = again {
-            self.group.signal(signal);
+            self.signal(signal).await;
         }
         if let Err(error) = self.leader(sink).await {
             tracing::warn!("cannot wait for a child: {error}");
         }
         let mut pause = ASK_FIRST;
-        while !self.group.is_gone() {
+        while !self.is_gone().await {
             if let Some(signal) = again {
                 // Who forked in between is caught by the next one.
-                self.group.signal(signal);
+                self.signal(signal).await;
             }
             let reading = async {
                 while self.pipes.is_open() {

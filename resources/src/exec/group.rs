@@ -21,6 +21,11 @@ impl Group {
         Self { pid, over: false, _owned: owned }
     }
 
+    /// The leader's number.
+    pub(super) const fn pid(&self) -> Pid {
+        self.pid
+    }
+
     /// Sends a signal to everybody in the group.
     pub(super) fn signal(&self, signal: Signal) {
         match kill_process_group(self.pid, signal) {

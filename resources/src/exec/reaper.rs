@@ -49,6 +49,7 @@ pub async fn settle() {
 
 /// Kills all groups that still run, at once. For the moment before the process exits without waiting.
 pub fn kill_all() {
+    super::scope::kill_all();
     for pid in OWNED.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().filter_map(Pid::from_raw) {
         // Gone already is what was wanted, and nobody is left to be told of anything else.
         kill_process_group(pid, Signal::KILL).ok();

@@ -56,7 +56,7 @@ pub(super) async fn command(
         turn = turn() => turn,
     };
     let mut output = logged(&setting.id, setting.loudness(Level::Info));
-    let mut running = stage.start(line).await?;
+    let mut running = stage.start_apart(line, stop).await?;
     let mut sink = |source, bytes: &[u8]| output.push(source, bytes);
     let late = async {
         match limit {

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use mgmt_engine::resource::Fault;
+use mgmt_engine::resource::{Fault, Stop};
 use tokio::process::Command;
 
 use super::child::{GRACE, Running};
 use super::command::{Line, locate};
-use super::identity::{Identity, Switch};
+use super::identity::{Before, Identity, Switch};
 use super::output::Level;
+use super::scope::{Isolation, Scope};
 use crate::host::HostRef;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -29,6 +30,8 @@ pub(super) struct Setting {
     pub(super) group: Option<String>,
     /// Output appears nowhere.
     pub(super) sensitive: bool,
+    /// `cmd` and `donecmd` run in a scope of their own each.
+    pub(super) isolation: Option<Isolation>,
     pub(super) host: HostRef,
     pub(super) tuning: Tuning,
 }
@@ -127,24 +130,45 @@ impl Stage<'_> {
     /// It cannot be started.
     pub(super) async fn start(&self, line: &Line) -> Result<Running, Fault> {
         let program = self.locate(line)?;
-        let mut command = self.command(line, &program);
-        let started = Running::start(&mut command, self.setting.tuning.grace).await;
-        started.map_err(|error| Fault::path("run", &program, error))
+        let before = Before { switch: self.switch.clone(), ..Before::default() };
+        self.spawn(&mut self.command(line, &program, &before), &program).await
+    }
+
+    /// Starts `line`, in a scope of its own if that is wanted.
+    ///
+    /// # Errors
+    /// It cannot be started, or no scope can be made for it; then nothing of it has run.
+    pub(super) async fn start_apart(&self, line: &Line, stop: &Stop) -> Result<Running, Fault> {
+        let Some(isolation) = &self.setting.isolation else { return self.start(line).await };
+        let program = self.locate(line)?;
+        let manager = isolation.manager(&self.setting.host, &self.setting.id);
+        let (nice, oom_score) = (isolation.nice, isolation.oom_score);
+        let before = Before { hold: manager.is_some(), nice, oom_score, switch: self.switch.clone() };
+        let mut command = self.command(line, &program, &before);
+        let Some(manager) = manager else { return self.spawn(&mut command, &program).await };
+        let mut running = self.spawn(command.stdin(Stdio::piped()), &program).await?;
+        // If this fails, what waits is ended with what is dropped here.
+        let grace = self.setting.tuning.grace;
+        let scope = Scope::around(running.pid(), isolation, &self.setting.id, manager, grace, stop).await?;
+        running.let_go(scope).await.map_err(|error| Fault::path("run", &program, error))?;
+        Ok(running)
+    }
+
+    async fn spawn(&self, command: &mut Command, program: &Path) -> Result<Running, Fault> {
+        let started = Running::start(command, self.setting.tuning.grace).await;
+        started.map_err(|error| Fault::path("run", program, error))
     }
 
     /// Nothing here may need code between fork and exec: no uid, no gid, no `pre_exec`.
-    fn command(&self, line: &Line, program: &Path) -> Command {
-        let mut command = match &self.switch {
-            None => {
-                let mut command = Command::new(program);
-                command.arg0(&line.program);
-                command
-            }
-            Some(switch) => {
-                let mut command = Command::new(&self.setting.tuning.ourselves);
-                command.args(switch.arguments()).arg(program);
-                command
-            }
+    fn command(&self, line: &Line, program: &Path, before: &Before) -> Command {
+        let mut command = if before.is_nothing() {
+            let mut command = Command::new(program);
+            command.arg0(&line.program);
+            command
+        } else {
+            let mut command = Command::new(&self.setting.tuning.ourselves);
+            command.args(before.arguments()).arg(program);
+            command
         };
         command.args(&line.args).env_clear().envs(&self.env);
         command.stdin(nothing()).stdout(Stdio::piped()).stderr(Stdio::piped());

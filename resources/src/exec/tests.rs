@@ -59,6 +59,7 @@ fn shell(script: &str, change: impl FnOnce(&mut Exec, &mut Setting, &Path)) -> B
         user: None,
         group: None,
         sensitive: false,
+        isolation: None,
         host: crate::HostRef(test_host(directory.path())),
         tuning: setting::Tuning { grace: GRACE, pause: Duration::from_millis(10), ..setting::Tuning::default() },
     };

@@ -7,6 +7,9 @@ use mgmt_engine::resource::{self, Promise};
 
 use crate::systemd::{Active, Load, Unit};
 
+/// How systemd's words end where a name is taken by what is not unloaded yet (`EBUSY`).
+const BUSY: &str = "Device or resource busy";
+
 /// Whether it shall run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
@@ -107,11 +110,16 @@ impl resource::Drift for Drift {
 
 /// What to do about this unit.
 pub(super) fn decide(wants: &Wants, unit: &Unit) -> Result<Verdict, Impossible> {
-    if unit.needs_reload {
+    // A unit that ran while its file was away, and came back, is busy until systemd reads all of them again.
+    if unit.needs_reload || (unit.load == Load::Bad && unit.load_error.ends_with(BUSY)) {
         return Ok(Verdict::Drifted(Drift { reload: true, ..Drift::default() }));
     }
-    let mut drift =
-        Drift { file_state: unit.file_state.clone(), failed: unit.active == Active::Failed, ..Drift::default() };
+    let mut drift = Drift {
+        file_state: unit.file_state.clone(),
+        failed: unit.active == Active::Failed,
+        invocation: unit.invocation.clone(),
+        ..Drift::default()
+    };
     match wants.startup {
         Some(Startup::Enabled) => drift.enable = is_to_be_enabled(unit)?,
         Some(Startup::Disabled) => drift.disable = is_to_be_disabled(unit)?,

@@ -97,6 +97,8 @@ fn what_can_be_neither_started_nor_enabled_says_why() {
         (with(Load::Masked, "masked-runtime"), masked, "fine"),
         (with(Load::Bad, "bad"), "fails: the file of u.service cannot be used: Line 1", "fine"),
     ]);
+    let busy = Unit { load_error: "reload service manager: Device or resource busy".into(), ..with(Load::Bad, "") };
+    assert_eq!(told(&BOTH, &busy), "its unit file has changed on disk");
     let start = Wants { startup: None, ..BOTH };
     let told_masked = told(&start, &with(Load::Masked, "masked"));
     assert!(told_masked.contains("nothing may start it"), "{told_masked}");

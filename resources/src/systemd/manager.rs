@@ -77,6 +77,10 @@ pub enum Property {
     Integer(i32),
     /// Texts: `After`.
     Texts(Vec<String>),
+    /// A part of all there is, of 2³²: `MemoryMaxScale`.
+    Part(u32),
+    /// A mask of bits: `AllowedCPUs`.
+    Bytes(Vec<u8>),
 }
 
 impl From<&Property> for Value<'static> {
@@ -87,6 +91,8 @@ impl From<&Property> for Value<'static> {
             Property::Number(number) => Value::from(*number),
             Property::Integer(number) => Value::from(*number),
             Property::Texts(texts) => Value::from(texts.clone()),
+            Property::Part(part) => Value::from(*part),
+            Property::Bytes(bytes) => Value::from(bytes.clone()),
         }
     }
 }

@@ -51,7 +51,7 @@ fn parse(line: &[u8]) -> Option<(PathBuf, u64)> {
 }
 
 /// Spaces, tabs, line ends and backslashes are written as a backslash and three octal digits.
-fn unescape(field: &[u8]) -> Vec<u8> {
+pub(crate) fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((first, tail)) = rest.split_first() {

@@ -1,0 +1,25 @@
+//! Files of `/proc` that tell when they have changed: the kernel raises no inotify event for them, but wakes whoever
+//! waits for urgent data. Must not know what is in them.
+
+use std::fs::File;
+use std::path::Path;
+
+use mgmt_engine::resource::{Fault, Signal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Raises the signal once it is armed, and then whenever the file has changed. Does not end.
+///
+/// # Errors
+/// The file cannot be opened, or not be waited for.
+pub(crate) async fn follow(path: &'static str, signal: Signal) -> Result<(), Fault> {
+    let path = Path::new(path);
+    let fault = |error| Fault::path("follow", path, error);
+    let file = File::open(path).map_err(fault)?;
+    let armed = AsyncFd::with_interest(file, Interest::PRIORITY).map_err(fault)?;
+    loop {
+        // The first time for what has changed before it was armed.
+        signal.raise();
+        armed.ready(Interest::PRIORITY).await.map_err(fault)?.clear_ready();
+    }
+}

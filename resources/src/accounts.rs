@@ -52,6 +52,8 @@ pub struct Accounts {
     clock: Clock,
     /// Held while a program of the machine changes the files: it would only wait for the lock of another.
     editing: tokio::sync::Mutex<()>,
+    /// Changes that have just failed, with when and why. Kept for moments.
+    failures: Mutex<Vec<(Moment, editing::Edit, Fault)>>,
     /// Answers of `getent`, by table and key, with the moment they were given. `None` is "unknown".
     answers: Mutex<Answers>,
 }
@@ -97,6 +99,7 @@ impl Accounts {
             getent: None,
             clock: Clock::start(),
             editing: tokio::sync::Mutex::default(),
+            failures: Mutex::default(),
             answers: Mutex::default(),
         }
     }

@@ -123,11 +123,14 @@ impl Resource for Group {
         }
         let edit = self.edit(wrong);
         edit.possible()?;
+        self.host.accounts.untried(&edit)?;
         Ok(Check::Drifted(Drift { wrong, edit }))
     }
 
     async fn apply(&self, drift: Drift, work: &Work) -> Result<Applied, Fault> {
-        let said = self.host.accounts.edit(&drift.edit, &work.stop).await?.good(drift.edit.program())?;
+        let accounts = &self.host.accounts;
+        let said = accounts.edit(&drift.edit, &work.stop).await.and_then(|said| said.good(drift.edit.program()));
+        let said = accounts.tried(&drift.edit, said)?;
         tracing::debug!("group {}: {}", self.name, said.last_words());
         Ok(Applied::changed(match drift.wrong {
             Wrong::Present => "removed".to_owned(),

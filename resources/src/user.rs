@@ -94,6 +94,7 @@ impl Resource for User {
             (Want::Absent, Some(_)) => {
                 let edit = Edit::new("userdel").arg("--").arg(&self.name);
                 edit.possible()?;
+                self.host.accounts.untried(&edit)?;
                 return Ok(Check::Drifted(Drift { notes: vec![Note::Present], edit, home: None }));
             }
             (Want::Exists(desired), _) => desired,
@@ -132,12 +133,15 @@ impl Resource for User {
             return editing::failed(look, fault);
         }
         drift.edit.possible()?;
+        self.host.accounts.untried(&drift.edit)?;
         Ok(Check::Drifted(drift))
     }
 
     async fn apply(&self, drift: Drift, work: &Work) -> Result<Applied, Fault> {
-        let said = self.host.accounts.edit(&drift.edit, &work.stop).await?;
-        let said = self.idle(said)?.good(drift.edit.program())?;
+        let accounts = &self.host.accounts;
+        let said = accounts.edit(&drift.edit, &work.stop).await;
+        let said = said.and_then(|said| self.idle(said)?.good(drift.edit.program()));
+        let said = accounts.tried(&drift.edit, said)?;
         tracing::debug!("user {}: {}", self.name, said.last_words());
         let made = self.host.accounts.local_user(&self.name)?;
         Ok(Applied::changed(match (drift.notes.as_slice(), made) {

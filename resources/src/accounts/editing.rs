@@ -3,6 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use mgmt_engine::resource::{Check, Fault, Look, Promise, Signal, Stop, Urgency, Watch};
@@ -20,6 +21,8 @@ const LOCKED_PAUSE: Duration = Duration::from_secs(1);
 /// What hangs longer than this is stuck in a home directory or a directory service. Killed between two of its renames it
 /// would leave a user without its group, which the next look repairs.
 const ENDED_WITHIN: Duration = Duration::from_secs(300);
+/// The events of a run arrive within this time.
+const ECHO_WITHIN: Duration = Duration::from_secs(2);
 /// The longest name that the programs take.
 const NAME_BYTES_MAX: usize = 32;
 
@@ -80,6 +83,32 @@ impl Accounts {
     pub fn watch(&self, watches: &Watches, signal: &Signal) -> Result<Watch, Fault> {
         let guards = FILES.iter().map(|file| watches.path(Path::new(file), signal)).collect::<Result<Vec<_>, _>>()?;
         Ok(Watch::Held(Box::new(guards)))
+    }
+
+    /// Whether it has not just failed. A program that fails may still have opened the files to write, and raised every
+    /// watch on them: trying again for that alone would go on for ever.
+    ///
+    /// # Errors
+    /// It has; with what was told then.
+    pub fn untried(&self, edit: &Edit) -> Result<(), Fault> {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.now();
+        failures.retain(|(failed, ..)| now.since(*failed) < ECHO_WITHIN);
+        let told = failures.iter().find(|(_, failed, _)| failed == edit);
+        told.map_or(Ok(()), |(.., fault)| Err(fault.clone()))
+    }
+
+    /// Remembers how a run ended, if it was no good end.
+    ///
+    /// # Errors
+    /// That one.
+    pub fn tried<T>(&self, edit: &Edit, ended: Result<T, Fault>) -> Result<T, Fault> {
+        if let Err(fault) = &ended {
+            let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+            failures.retain(|(_, failed, _)| failed != edit);
+            failures.push((self.clock.now(), edit.clone(), fault.clone()));
+        }
+        ended
     }
 
     /// Runs it to its end, however that is. Not for as long as somebody else holds the lock of the files.
@@ -185,6 +214,17 @@ mod tests {
         for bad in ["", "42", "-x", "a:b", "a b", "a,b", "a/b", "a\nb", &"x".repeat(33)] {
             assert!(wrong_name(bad).is_some(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_failure_is_not_tried_again_for_its_own_events() {
+        let accounts = Accounts::below(Path::new("/nonexistent"));
+        let (edit, other) = (Edit::new("a").arg("x"), Edit::new("a").arg("y"));
+        assert_eq!(accounts.tried(&edit, Ok(1)), Ok(1));
+        assert_eq!(accounts.untried(&edit), Ok(()));
+        let fault = Fault::new("no");
+        assert_eq!(accounts.tried::<()>(&edit, Err(fault.clone())), Err(fault.clone()));
+        assert_eq!((accounts.untried(&edit), accounts.untried(&other)), (Err(fault), Ok(())));
     }
 
     #[test]

@@ -74,11 +74,12 @@ pub fn start(loudness: Loudness, progress: &Progress) {
     drop(started);
 }
 
-/// What is heard of whom. The libraries below the mesh speak of their insides at every turn: they are heard by who asks
-/// for everything, and what they have to complain of is said by those who use them.
+/// What is heard of whom: of this program, of the commands it runs, of messages that no journal takes. The libraries
+/// below the mesh speak of their insides at every turn: they are heard by who asks for everything, and what they have to
+/// complain of is said by those who use them.
 fn filter(level: Level) -> Targets {
     let theirs = if level >= Level::TRACE { LevelFilter::DEBUG } else { LevelFilter::OFF };
-    Targets::new().with_default(theirs).with_target("mgmt", level)
+    Targets::new().with_default(theirs).with_target("mgmt", level).with_target("exec", level).with_target("msg", level)
 }
 
 struct Utc;

@@ -21,7 +21,10 @@ const DOORS: [(&str, &[&str]); 29] = [
     ("inotify", &["resources/src/watches"]),
     ("shlex", &["resources/src/exec"]),
     ("libc", &["resources/src/exec"]),
-    ("zbus", &["resources/src/bus", "resources/src/hostname", "resources/src/systemd"]),
+    (
+        "zbus",
+        &["resources/src/bus", "resources/src/hostname", "resources/src/packages/packagekit", "resources/src/systemd"],
+    ),
     ("saphyr_parser", &["src/document"]),
     ("strsim", &["src/diagnostic"]),
     ("similar", &["src/cli/plan"]),

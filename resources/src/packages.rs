@@ -5,10 +5,13 @@
 //! database for itself: one that fails takes no other with it. Must not know what a graph is.
 
 mod apt;
+mod asked;
 mod catalog;
+mod dnf;
 mod dpkg;
 mod hub;
 mod kept;
+mod packagekit;
 mod queue;
 mod run;
 mod transaction;
@@ -204,8 +207,9 @@ impl Packages {
 
     fn at(&self, provider: Provider) -> &At {
         self.providers[provider as usize].get_or_init(|| {
-            let catalog = Arc::new(Catalog::of(provider, &self.bus));
-            let hub = Arc::new(Hub::new(provider, Arc::clone(&catalog), Arc::clone(&self.queue)));
+            let bell = Arc::default();
+            let catalog = Arc::new(Catalog::of(provider, &self.bus, &bell));
+            let hub = Arc::new(Hub::new(provider, Arc::clone(&catalog), Arc::clone(&self.queue), bell));
             At { catalog, hub }
         })
     }
@@ -291,8 +295,10 @@ impl Default for Packages {
 struct Offer {
     /// The version that its sources would install now; `None`: there is none.
     newest: Option<String>,
-    /// All versions there are.
+    /// Versions there are.
     versions: Vec<String>,
+    /// There may be more: only who asks for one is told.
+    partial: bool,
 }
 
 /// What can be had of some packages, by name. Who is not in it is unknown.

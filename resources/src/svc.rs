@@ -134,7 +134,7 @@ impl Resource for Svc {
     async fn apply(&self, drift: Drift, work: &Work) -> Result<Applied, Fault> {
         let muted = self.muted();
         let applied = self.repair(drift, work).await;
-        self.seen(muted).await;
+        self.unmute(muted, applied.is_ok()).await;
         applied
     }
 
@@ -148,7 +148,7 @@ impl Resource for Svc {
         }
         let muted = self.muted();
         let applied = self.reload_or_restart(work).await;
-        self.seen(muted).await;
+        self.unmute(muted, applied.is_ok()).await;
         applied
     }
 }
@@ -188,16 +188,25 @@ impl Svc {
         self.tracks.subscriber().map(|subscriber| self.manager().mute(subscriber))
     }
 
-    /// Looks at what came of our own work, before what happens counts again.
-    async fn seen(&self, muted: Option<Mute>) {
-        if muted.is_some() {
-            // Who cannot look now has been told so already, or will be: systemd's return raises everybody.
-            self.look().await.ok();
+    /// Looks at what came of our own work, before what happens counts again. If it went well and the unit is not as wanted
+    /// all the same, something else was at it meanwhile: that is an event.
+    async fn unmute(&self, muted: Option<Mute>, well: bool) {
+        if muted.is_none() {
+            return;
+        }
+        let as_wanted = match self.look().await {
+            Ok(unit) => matches!(self.decide(&unit), Ok(Verdict::Fine)),
+            Err(_) => false,
+        };
+        if well && !as_wanted {
+            self.tracks.raise();
         }
     }
 
     /// What to make of it, with what has been learnt of the unit before.
     fn decide(&self, unit: &Unit) -> Result<Verdict, Fault> {
+        let read = unit.needs_reload && self.tracks.was_never_read(|| self.files.stamps());
+        let unit = &if read { Unit { needs_reload: false, ..unit.clone() } } else { unit.clone() };
         let verdict = decide::decide(&self.wants, unit).map_err(|fault| Fault::new(fault.to_string()))?;
         Ok(match verdict {
             Verdict::Wait(_) if self.tracks.gave_up_on(unit) => {

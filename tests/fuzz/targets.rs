@@ -4,6 +4,7 @@
 //! tests replay what was found. Most bytes here lie behind a checksum that chance does not hit, so each function looks
 //! at its input twice: as it is, and with the checksums made right.
 
+pub mod archives;
 pub mod disks;
 pub mod exchange;
 pub mod group;
@@ -44,4 +45,5 @@ pub const TARGETS: &[Target] = &[
     Target { name: "tokens", check: papers::tokens, read: papers::read_tokens },
     Target { name: "export", check: exchange::export, read: exchange::read_export },
     Target { name: "collected", check: exchange::collected, read: exchange::read_collected },
+    Target { name: "archive", check: archives::archive, read: archives::read_archive },
 ];

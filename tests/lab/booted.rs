@@ -80,9 +80,15 @@ impl Booted {
 
     /// Starts an agent there on this graph. What it logs is at `/var/log/mgmt.log`.
     pub(crate) fn agent(&self, graph: &str) -> Agent {
+        self.agent_with("", graph)
+    }
+
+    /// The same, with shell assignments for its environment.
+    pub(crate) fn agent_with(&self, environment: &str, graph: &str) -> Agent {
         self.write("/etc/mgmt/graph.yaml", graph);
         let line = "echo $$ >/run/agent.pid; exec mgmt run --hostname lab --prefix /var/lib/mgmt /etc/mgmt/graph.yaml >>/var/log/mgmt.log 2>&1";
-        let child = self.command(&["sh", "-c", line]).spawn().unwrap();
+        let line = format!("export LAB=1 {environment}; {line}");
+        let child = self.command(&["sh", "-c", &line]).spawn().unwrap();
         Agent { child, host: self.name.clone() }
     }
 

@@ -1,7 +1,8 @@
 //! Packages on hosts with a real apt, a real PackageKit, and a repository of their own.
 
 use std::fmt::Write as _;
-use std::process::Stdio;
+use std::fs;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::booted::{BOOTED, Booted, REPOSITORY};
@@ -129,6 +130,144 @@ fn packages_are_installed_updated_and_removed_and_stay_so() {
 }
 
 #[test]
+fn packagekit_installs_updates_and_removes() {
+    needs!(BOOTED, REPOSITORY);
+    states(&mut four(), "packagekit");
+}
+
+/// What dnf and a repository of its own need. Debian has them, and no machine has them by itself.
+const DNF: &[&str] = &["dnf", "rpm", "createrepo-c"];
+
+/// A host with dnf, from this machine or from the network if that may be asked (`MGMT_LAB_DOWNLOAD`).
+fn with_dnf() -> Option<Booted> {
+    let host = Booted::up();
+    let missing = ["dnf", "rpmbuild", "createrepo_c"].map(|program| host.ended(&["which", program]).code != Some(0));
+    if !missing.contains(&true) {
+        return Some(host);
+    }
+    if std::env::var_os("MGMT_LAB_DOWNLOAD").is_none() {
+        say("skipped: dnf is not here, and may not be fetched (MGMT_LAB_DOWNLOAD=1 fetches 17 MB from Debian)");
+        return None;
+    }
+    let archives = tempfile::tempdir().unwrap();
+    let cache = format!("Dir::Cache::archives={}", archives.path().display());
+    let mut fetch = Command::new("apt-get");
+    fetch.args(["install", "-qqy", "--no-install-recommends", "--download-only", "-o", &cache]).args(DNF);
+    if !fetch.stdout(Stdio::null()).status().unwrap().success() {
+        say("skipped: dnf could not be fetched");
+        return None;
+    }
+    for entry in fs::read_dir(archives.path()).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
+        fs::copy(entry.path(), host.path("/srv").join(entry.file_name())).unwrap();
+    }
+    host.run(&["sh", "-c", "DEBIAN_FRONTEND=noninteractive dpkg -i /srv/*.deb"]);
+    Some(host)
+}
+
+/// Makes a package of rpm, and a repository of all there are.
+fn rpm(host: &Booted, name: &str, version: &str, more: &str) {
+    let spec = format!(
+        "Name: {name}\nVersion: {version}\nRelease: 1\nSummary: x\nLicense: x\nBuildArch: noarch\n{more}\n%description\nx\n\
+         %files\n"
+    );
+    host.write("/srv/spec", &spec);
+    host.write("/etc/yum.repos.d/lab.repo", "[lab]\nname=lab\nbaseurl=file:///srv/rpm\ngpgcheck=0\nenabled=1\n");
+    let make = "rpmbuild -bb --quiet --define '_rpmdir /srv/rpm' /srv/spec && createrepo_c -q /srv/rpm";
+    host.run(&["sh", "-c", make]);
+}
+
+#[test]
+fn dnf_installs_updates_and_removes() {
+    needs!(BOOTED);
+    let Some(host) = with_dnf() else { return };
+    for (name, version) in [("pa", "1.0"), ("pb", "1.0"), ("pc", "1.0"), ("pc", "2.0"), ("pd", "1.0")] {
+        rpm(&host, name, version, "");
+    }
+    rpm(&host, "torn", "1.0", "Requires: nowhere");
+    host.run(&["dnf", "-qy", "install", "pb", "pd"]);
+    rpm(&host, "pb", "2.0", "");
+    host.run(&["dnf", "-q", "--refresh", "makecache"]);
+    let wanted =
+        |third: &str| by(&[("pa", "installed"), ("pb", "newest"), ("pc", third), ("pd", "uninstalled")], "dnf");
+    let stand = || {
+        host.run(&[
+            "sh",
+            "-c",
+            "rpm -qa --qf '%{NAME}-%{VERSION} ' pa pb pc pd torn | tr ' ' '\n' | sort | tr '\n' ' '",
+        ])
+    };
+    let agent = host.agent(&wanted("1.0-1"));
+    let soon = |what: &str| until_within(LONG, what, || stand().trim() == what);
+    soon("pa-1.0 pb-2.0 pc-1.0");
+    host.write("/etc/mgmt/graph.yaml", &wanted("2.0-1"));
+    soon("pa-1.0 pb-2.0 pc-2.0");
+    host.write("/etc/mgmt/graph.yaml", &wanted("1.0-1"));
+    soon("pa-1.0 pb-2.0 pc-1.0");
+    let start = Instant::now();
+    host.run(&["rpm", "-e", "pa"]);
+    soon("pa-1.0 pb-2.0 pc-1.0");
+    say(&format!("dnf: a package removed by rpm -e stands again after {:.2?}", start.elapsed()));
+    rpm(&host, "pb", "3.0", "");
+    host.run(&["dnf", "-q", "--refresh", "makecache"]);
+    soon("pa-1.0 pb-3.0 pc-1.0");
+    assert_eq!(agent.end(), Some(0), "{}", host.log());
+    host.run(&["rpm", "-e", "pa"]);
+    let bad = [("torn", "installed"), ("pa", "installed"), ("nosuch", "installed"), ("pc", "9-9")];
+    let (code, said) = host.apply(&by(&bad, "dnf"));
+    assert_eq!((code, stand().trim()), (Some(1), "pa-1.0 pb-3.0 pc-1.0"), "{said}");
+    for words in ["nothing provides nowhere", "know none of this name", "No match for argument: pc-9-9"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
+
+#[test]
+fn packagekit_says_what_is_wrong_and_survives_its_death() {
+    needs!(BOOTED, REPOSITORY);
+    let host = host(&[
+        ("pa", "1.0", &[]),
+        ("bad", "1.0", &["--script", "postinst=exit 1"]),
+        ("torn", "1.0", &["--depends", "nowhere"]),
+        ("slow", "1.0", SLOW),
+    ]);
+    let wanted = [("pa", "installed"), ("nosuch", "installed"), ("bad", "installed"), ("torn", "installed")];
+    let (code, said) = host.apply(&by(&wanted, "packagekit"));
+    assert_eq!((code, host.stands("pa").as_str()), (Some(1), "1.0"), "{said}");
+    for words in ["know none of this name", "installed bad package post-installation script", "nowhere"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    host.applies(&by(&[("bad", "uninstalled"), ("pa", "uninstalled")], "packagekit"));
+
+    let agent = host.agent(&by(&[("slow", "installed")], "packagekit"));
+    until("the installation has begun", || host.read("/run/began").is_some());
+    host.shell("kill -9 $(pidof packagekitd) $(pidof dpkg)");
+    host.write("/run/go", "");
+    until_stands(&host, "slow", "1.0");
+    assert_eq!(host.shell("dpkg --audit"), "");
+    // The bus comes back, and so do its signals.
+    host.run(&["systemctl", "restart", "dbus"]);
+    host.run(&["dpkg", "-r", "slow"]);
+    until_stands(&host, "slow", "1.0");
+    assert_eq!(agent.end(), Some(0), "{}", host.log());
+}
+
+#[test]
+fn a_machine_without_a_tool_says_so_in_a_line() {
+    needs!(BOOTED, REPOSITORY);
+    let host = host(&[("pa", "1.0", &[])]);
+    host.run(&["rm", "/usr/bin/apt-get"]);
+    host.run(&["systemctl", "mask", "--now", "packagekit"]);
+    for (provider, words) in [
+        ("apt", "this machine has no apt-get, so provider apt cannot be used"),
+        ("dnf", "this machine has no dnf, so provider dnf cannot be used"),
+        ("auto", "PackageKit cannot be asked"),
+    ] {
+        let (code, said) = host.apply(&by(&[("pa", "installed")], provider));
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
+
+#[test]
 fn many_packages_are_one_transaction_and_bad_ones_are_told_apart() {
     needs!(BOOTED, REPOSITORY);
     let mut host = host(&[("held", "1.0", &[]), ("bad", "1.0", &["--script", "postinst=exit 1"])]);
@@ -166,9 +305,14 @@ fn many_packages_are_one_transaction_and_bad_ones_are_told_apart() {
 }
 
 #[test]
-fn a_repository_that_is_gone_and_a_full_disk_are_said_and_healed() {
+fn a_repository_that_is_gone_a_full_disk_and_changed_settings_hinder_nothing_for_long() {
     needs!(BOOTED, REPOSITORY);
-    let host = host(&[("pa", "1.0", &[]), ("big", "1.0", &["--size", "2048"])]);
+    let host = host(&[
+        ("pa", "1.0", &[]),
+        ("big", "1.0", &["--size", "2048"]),
+        ("set", "1.0", &["--conf", "/etc/lab.conf=one"]),
+        ("set", "2.0", &["--conf", "/etc/lab.conf=two"]),
+    ]);
     host.run(&["mv", "/srv/lab-repo", "/srv/gone"]);
     let (code, said) = host.apply(&graph(&[("pa", "installed"), ("nosuch", "installed")]));
     assert_eq!(code, Some(1), "{said}");
@@ -183,6 +327,12 @@ fn a_repository_that_is_gone_and_a_full_disk_are_said_and_healed() {
     host.run(&["umount", "/usr/share/lab"]);
     host.applies(&graph(&[("big", "installed")]));
     assert_eq!(host.stands("big"), "1.0");
+
+    // Nor does a question hang: what the administrator has written stays.
+    host.applies(&graph(&[("set", "1.0")]));
+    host.write("/etc/lab.conf", "mine");
+    host.applies(&graph(&[("set", "newest")]));
+    assert_eq!((host.stands("set").as_str(), host.read("/etc/lab.conf").as_deref()), ("2.0", Some("mine")));
 }
 
 #[test]

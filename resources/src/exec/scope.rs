@@ -72,9 +72,7 @@ impl Isolation {
             let names: Vec<&str> = self.properties.iter().map(|(name, _)| name.as_str()).collect();
             let without = if names.is_empty() { String::new() } else { format!(", without {}", names.join(", ")) };
             tracing::warn!(
-                target: "exec",
-                id,
-                "isolate: {missing}; the command runs in a process group of its own instead{without}"
+                "{id} asks for a scope of its own: {missing}; it runs in a process group of its own instead{without}"
             );
         }
         None

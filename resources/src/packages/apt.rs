@@ -14,7 +14,8 @@ use mgmt_engine::resource::Fault;
 use tokio::time::{Instant, sleep};
 
 use self::said::Ill;
-use super::dpkg::Dpkg;
+use super::asked::Asked;
+use super::dpkg::{CONFFILES, Dpkg, ENVIRONMENT};
 use super::kept::Stamp;
 use super::run::{self, ended, shown};
 use super::transaction::{Change, Member};
@@ -28,9 +29,6 @@ const LOCK_SECONDS: u32 = 1_800;
 /// The lists of sources have a lock without a way to wait for it: looked at so often, for so long.
 const LISTS_LOCK_EVERY: Duration = Duration::from_secs(1);
 const LISTS_LOCK_MAX: Duration = Duration::from_secs(300);
-/// The sources are asked again after this, if somebody wants what is not known; after a failure, sooner.
-const SOURCES_EVERY: Duration = Duration::from_secs(3_600);
-const SOURCES_AGAIN: Duration = Duration::from_secs(45);
 /// Looking things up takes a second on a slow machine with many sources.
 const LOOK_WITHIN: Duration = Duration::from_secs(120);
 /// Some hundred bytes a package.
@@ -38,7 +36,6 @@ const SAID_BYTES_MAX: usize = 4 << 20;
 /// An interrupted dpkg, stale lists, somebody who kills the tool: each of them is met once, and the third time is enough.
 const TRIES_MAX: u32 = 4;
 
-const DATABASE: &str = "/var/lib/dpkg";
 const LISTS: &str = "/var/lib/apt/lists";
 /// What can be had changes with these.
 const SOURCES: [&str; 6] = [
@@ -49,9 +46,6 @@ const SOURCES: [&str; 6] = [
     "/etc/apt/preferences",
     "/etc/apt/preferences.d",
 ];
-/// A file that the administrator has changed stays, and a new one that nobody has changed is taken.
-const CONFFILES: [&str; 2] = ["--force-confdef", "--force-confold"];
-const LOCALE: (&str, &str) = ("LC_ALL", "C.UTF-8");
 
 /// The tools, and what was learned by them.
 #[derive(Debug)]
@@ -61,8 +55,7 @@ pub(super) struct Apt {
     /// Names that somebody waits to know about.
     curious: Mutex<BTreeSet<String>>,
     known: tokio::sync::Mutex<Known>,
-    /// When the sources were last asked, and what went wrong.
-    asked: Mutex<Option<(Instant, Option<String>)>>,
+    asked: Asked,
 }
 
 /// What can be had, of those that somebody has asked for.
@@ -75,11 +68,11 @@ struct Known {
 impl Apt {
     pub(super) fn new() -> Self {
         Self {
-            dpkg: Dpkg::at(DATABASE),
+            dpkg: Dpkg::here(),
             units: Units::default(),
             curious: Mutex::default(),
             known: tokio::sync::Mutex::default(),
-            asked: Mutex::default(),
+            asked: Asked::default(),
         }
     }
 
@@ -130,7 +123,7 @@ impl Apt {
             let mut asked = std::mem::take(&mut *curious());
             asked.extend(names.iter().map(|name| (*name).to_owned()));
             asked.retain(|name| !known.offers.contains_key(name));
-            let tool = Tool::new("apt-cache").args(["policy", "--"]).args(&asked).env(LOCALE.0, LOCALE.1);
+            let tool = Tool::new("apt-cache").args(["policy", "--"]).args(&asked).env("LC_ALL", "C.UTF-8");
             let said = tool.within(LOOK_WITHIN).said_bytes_max(SAID_BYTES_MAX).done().await?;
             let mut offers = said::policy(&said.out);
             known.offers.extend(asked.into_iter().map(|name| {
@@ -144,12 +137,8 @@ impl Apt {
 
     /// `apt-get update`, unless it was a moment ago.
     pub(super) async fn ask_sources(&self) -> Option<String> {
-        let asked = || self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((when, trouble)) = &*asked() {
-            let pause = if trouble.is_some() { SOURCES_AGAIN } else { SOURCES_EVERY };
-            if when.elapsed() < pause {
-                return trouble.clone();
-            }
+        if let Some(trouble) = self.asked.recently() {
+            return trouble;
         }
         tracing::info!("asks the sources of packages what they have: apt-get update");
         let end = Instant::now() + LISTS_LOCK_MAX;
@@ -164,8 +153,7 @@ impl Apt {
             }
             break said::unfetched(&said);
         };
-        *asked() = Some((Instant::now(), trouble.clone()));
-        trouble
+        self.asked.now(trouble)
     }
 
     /// One transaction, and what helps against what can be helped: each once.
@@ -188,31 +176,10 @@ impl Apt {
             tracing::warn!("apt-get: {}", trouble.words);
             match ill {
                 Ill::Killed if !self.dpkg.interrupted() => {}
-                Ill::Interrupted | Ill::Killed => self.configure().await,
-                Ill::Stale if self.asked_just_now() => return Err(trouble),
+                Ill::Interrupted | Ill::Killed => self.dpkg.go_on().await,
+                Ill::Stale if !self.asked.forget() => return Err(trouble),
                 Ill::Stale => drop(self.ask_sources().await),
             }
-        }
-    }
-
-    /// Whether there is no use in asking the sources again. If there is, they will be.
-    fn asked_just_now(&self) -> bool {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let just = asked.as_ref().is_some_and(|(when, _)| when.elapsed() < SOURCES_AGAIN);
-        if !just {
-            *asked = None;
-        }
-        just
-    }
-
-    /// Lets an interrupted dpkg go on.
-    async fn configure(&self) {
-        tracing::warn!("dpkg was interrupted before: it goes on now (dpkg --configure -a)");
-        let tool = Self::tool("dpkg", &CONFFILES);
-        match ended(tool.args(&["--configure", "-a"])).await {
-            Ok(said) if said.status.success() => {}
-            Ok(said) => tracing::warn!("dpkg --configure -a ended with {}: {}", shown(said.status), said.last_words()),
-            Err(fault) => tracing::warn!("dpkg --configure -a: {fault}"),
         }
     }
 
@@ -242,8 +209,7 @@ impl Apt {
     }
 
     fn tool(name: &'static str, arguments: &[&str]) -> run::Run {
-        let env = [LOCALE, ("DEBIAN_FRONTEND", "noninteractive"), ("APT_LISTCHANGES_FRONTEND", "none")];
-        run::Run::new(name, SAID_BYTES_MAX).args(arguments).env(&env)
+        run::Run::new(name, SAID_BYTES_MAX).args(arguments).env(&ENVIRONMENT)
     }
 }
 

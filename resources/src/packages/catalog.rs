@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use mgmt_engine::resource::Fault;
+use mgmt_engine::resource::{Boxed, Fault};
 
 use super::apt::Apt;
+use super::dnf::Dnf;
 use super::hub::Bell;
+use super::packagekit::PackageKit;
 use super::transaction::{Change, Member};
 use super::trouble::Trouble;
 use super::{Found, Lack, Offers, Provider, Wanted, Watched};
@@ -18,14 +20,18 @@ use crate::bus::Bus;
 #[derive(Debug)]
 pub(super) enum Catalog {
     Apt(Apt),
+    Dnf(Dnf),
+    PackageKit(PackageKit),
     #[cfg(test)]
     Scripted(super::transaction::tests::Scripted),
 }
 
 impl Catalog {
-    pub(super) fn of(provider: Provider, _bus: &Arc<Bus>) -> Self {
+    pub(super) fn of(provider: Provider, bus: &Arc<Bus>, bell: &Arc<Bell>) -> Self {
         match provider {
-            Provider::Apt | Provider::Dnf | Provider::PackageKit => Self::Apt(Apt::new()),
+            Provider::Apt => Self::Apt(Apt::new()),
+            Provider::Dnf => Self::Dnf(Dnf::default()),
+            Provider::PackageKit => Self::PackageKit(PackageKit::new(Arc::clone(bus), Arc::clone(bell))),
         }
     }
 
@@ -33,6 +39,8 @@ impl Catalog {
     pub(super) async fn found(&self, names: &[&str]) -> Result<BTreeMap<String, Found>, Fault> {
         match self {
             Self::Apt(apt) => apt.found(names).await,
+            Self::Dnf(dnf) => dnf.found(names).await,
+            Self::PackageKit(daemon) => daemon.found(names).await,
             #[cfg(test)]
             Self::Scripted(scripted) => Ok(scripted.found(names)),
         }
@@ -42,6 +50,8 @@ impl Catalog {
     pub(super) async fn offers(&self, names: &[&str]) -> Result<Offers, Fault> {
         match self {
             Self::Apt(apt) => apt.offers(names).await,
+            Self::Dnf(dnf) => dnf.offers(names).await,
+            Self::PackageKit(daemon) => daemon.offers(names).await,
             #[cfg(test)]
             Self::Scripted(scripted) => Ok(scripted.offers(names)),
         }
@@ -51,6 +61,8 @@ impl Catalog {
     pub(super) async fn ask_sources(&self) -> Option<String> {
         match self {
             Self::Apt(apt) => apt.ask_sources().await,
+            Self::Dnf(dnf) => dnf.ask_sources().await,
+            Self::PackageKit(daemon) => daemon.ask_sources().await,
             #[cfg(test)]
             Self::Scripted(scripted) => scripted.ask_sources(),
         }
@@ -60,6 +72,8 @@ impl Catalog {
     pub(super) async fn carry_out(&self, change: Change, members: &[Member]) -> Result<(), Trouble> {
         match self {
             Self::Apt(apt) => apt.carry_out(change, members).await,
+            Self::Dnf(dnf) => dnf.carry_out(change, members).await,
+            Self::PackageKit(daemon) => daemon.carry_out(change, members).await,
             #[cfg(test)]
             Self::Scripted(scripted) => scripted.carry_out(change, members),
         }
@@ -68,7 +82,8 @@ impl Catalog {
     /// What to do about a package that is held.
     pub(super) fn unhold(&self, name: &str) -> String {
         match self {
-            Self::Apt(_) => format!("apt-mark unhold {name}"),
+            Self::Apt(_) | Self::PackageKit(_) => format!("apt-mark unhold {name}"),
+            Self::Dnf(_) => format!("dnf versionlock delete {name}"),
             #[cfg(test)]
             Self::Scripted(_) => format!("unhold {name}"),
         }
@@ -85,14 +100,19 @@ impl Catalog {
     }
 
     /// Rings the bell at what no file shows, for as long as it is polled.
-    pub(super) fn follow(&self, _bell: &Arc<Bell>) -> impl Future<Output = ()> + Send + 'static {
-        std::future::ready(())
+    pub(super) fn follow(&self) -> Boxed<()> {
+        match self {
+            Self::PackageKit(daemon) => Box::pin(daemon.follow()),
+            _ => Box::pin(std::future::ready(())),
+        }
     }
 
     /// The files whose changes say that something may have changed of what is installed, or of what can be had.
     pub(super) fn watched(&self, newest: bool) -> Vec<Watched> {
         match self {
             Self::Apt(apt) => apt.watched(newest),
+            Self::Dnf(dnf) => dnf.watched(newest),
+            Self::PackageKit(daemon) => daemon.watched(newest),
             #[cfg(test)]
             Self::Scripted(_) => Vec::new(),
         }
@@ -101,6 +121,9 @@ impl Catalog {
     pub(super) fn ships(&self, name: &str) -> Vec<Box<Path>> {
         match self {
             Self::Apt(apt) => apt.ships(name),
+            // Its database is nothing to read by hand.
+            Self::Dnf(_) => Vec::new(),
+            Self::PackageKit(daemon) => daemon.ships(name),
             #[cfg(test)]
             Self::Scripted(_) => Vec::new(),
         }

@@ -12,6 +12,7 @@ use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use super::Found;
 use super::kept::Kept;
+use super::run::{self, Run};
 
 /// A database larger than this is not read: that of a desktop with everything has 10 MiB.
 const STATUS_BYTES_MAX: u64 = 256 << 20;
@@ -19,6 +20,15 @@ const STATUS_BYTES_MAX: u64 = 256 << 20;
 const UPDATES_MAX: usize = 10_000;
 /// The list of a package's files that is larger than this is not read.
 const LIST_BYTES_MAX: u64 = 16 << 20;
+const SAID_BYTES_MAX: usize = 1 << 20;
+
+/// Where it is.
+const HERE: &str = "/var/lib/dpkg";
+/// A file that the administrator has changed stays, and a new one that nobody has changed is taken.
+pub(super) const CONFFILES: [&str; 2] = ["--force-confdef", "--force-confold"];
+/// For all tools of its kin: no questions, and words that we know.
+pub(super) const ENVIRONMENT: [(&str, &str); 3] =
+    [("LC_ALL", "C.UTF-8"), ("DEBIAN_FRONTEND", "noninteractive"), ("APT_LISTCHANGES_FRONTEND", "none")];
 
 /// The database below one root.
 #[derive(Debug)]
@@ -43,6 +53,30 @@ impl Dpkg {
     /// The one in this directory, `/var/lib/dpkg`.
     pub(super) fn at(directory: impl Into<PathBuf>) -> Self {
         Self { directory: directory.into(), kept: Kept::default() }
+    }
+
+    /// This machine's.
+    pub(super) fn here() -> Self {
+        Self::at(HERE)
+    }
+
+    /// Whether packages are kept in it.
+    pub(super) fn exists(&self) -> bool {
+        self.status().exists()
+    }
+
+    /// Lets a dpkg that was interrupted before go on.
+    pub(super) async fn go_on(&self) {
+        tracing::warn!("dpkg was interrupted before: it goes on now (dpkg --configure -a)");
+        let run = Run::new("dpkg", SAID_BYTES_MAX).args(&CONFFILES).args(&["--configure", "-a"]);
+        match run::ended(run.env(&ENVIRONMENT)).await {
+            Ok(said) if said.status.success() => {}
+            Ok(said) => {
+                let status = run::shown(said.status);
+                tracing::warn!("dpkg --configure -a ended with {status}: {}", said.last_words());
+            }
+            Err(fault) => tracing::warn!("dpkg --configure -a: {fault}"),
+        }
     }
 
     /// What changes whenever a package does.

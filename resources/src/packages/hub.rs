@@ -6,6 +6,7 @@
 //! are judged at its end, and what was judged counts as seen.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mgmt_engine::resource::{Fault, Signal, Sink, Ticket};
@@ -63,13 +64,22 @@ pub(super) struct Seen {
     pub(super) newest: Option<String>,
 }
 
-/// Rings when anything has changed, or the daemon is another.
+/// Rings when anything has changed.
 #[derive(Debug, Default)]
-pub(super) struct Bell(Notify);
+pub(super) struct Bell {
+    rung: Notify,
+    rings: AtomicU64,
+}
 
 impl Bell {
     pub(super) fn ring(&self) {
-        self.0.notify_one();
+        self.rings.fetch_add(1, Ordering::SeqCst);
+        self.rung.notify_one();
+    }
+
+    /// What was learned before the last of so many rings is old.
+    pub(super) fn rings(&self) -> u64 {
+        self.rings.load(Ordering::SeqCst)
     }
 }
 
@@ -109,8 +119,8 @@ impl Drop for Guard {
 }
 
 impl Hub {
-    pub(super) fn new(provider: Provider, catalog: Arc<Catalog>, queue: Arc<Queue>) -> Self {
-        Self { provider, catalog, queue, watchers: Mutex::default(), bell: Arc::default() }
+    pub(super) fn new(provider: Provider, catalog: Arc<Catalog>, queue: Arc<Queue>, bell: Arc<Bell>) -> Self {
+        Self { provider, catalog, queue, watchers: Mutex::default(), bell }
     }
 
     fn watchers(&self) -> MutexGuard<'_, Watchers> {
@@ -133,10 +143,10 @@ impl Hub {
         }
         if watchers.task.as_ref().is_none_or(AbortHandle::is_finished) {
             let (hub, bell) = (Arc::downgrade(self), Arc::clone(&self.bell));
-            let follow = self.catalog.follow(&self.bell);
+            let follow = self.catalog.follow();
             let listen = async move {
                 loop {
-                    bell.0.notified().await;
+                    bell.rung.notified().await;
                     let Some(hub) = hub.upgrade() else { return };
                     hub.compare().await;
                 }
@@ -233,5 +243,57 @@ impl Hub {
         drop(watchers);
         tracing::debug!(provider = %self.provider, packages = changed.len(), "packages have changed");
         Signal::raise_all(&signals);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packages::transaction::tests::Scripted;
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    /// Who was raised, by number.
+    #[derive(Debug, Default)]
+    struct Raised(Mutex<Vec<Ticket>>, Notify);
+
+    impl Sink for Raised {
+        fn raised(&self, tickets: &[Ticket]) {
+            self.0.lock().unwrap().extend(tickets);
+            self.1.notify_one();
+        }
+        fn ticked(&self, _: Ticket) {}
+    }
+
+    #[tokio::test]
+    async fn only_those_whose_package_has_changed_are_raised() {
+        let catalog = Arc::new(Catalog::Scripted(Scripted::default()));
+        let Catalog::Scripted(script) = &*catalog else { unreachable!() };
+        let bell = Arc::<Bell>::default();
+        let queue = Arc::<Queue>::default();
+        let hub = Arc::new(Hub::new(Provider::Apt, Arc::clone(&catalog), queue, Arc::clone(&bell)));
+        let raised = Arc::<Raised>::default();
+        let signal = |number| Signal::elsewhere(Arc::clone(&raised) as Arc<dyn Sink>, number);
+        let watch = |name: &str, number| hub.watch(&Watches::shared(), name, Interest::None, &signal(number)).unwrap();
+        let guards = [watch("a", 1), watch("b", 2)];
+        let told = async |most: Duration| {
+            timeout(most, raised.1.notified()).await.ok();
+            std::mem::take(&mut *raised.0.lock().unwrap()).len()
+        };
+        let (soon, never) = (Duration::from_secs(10), Duration::from_millis(50));
+        bell.ring();
+        assert_eq!(told(soon).await, 2, "nothing had been seen of either");
+        script.put("a", "1");
+        bell.ring();
+        assert_eq!(told(soon).await, 1);
+        bell.ring();
+        assert_eq!(told(never).await, 0, "nothing is new");
+        script.put("b", "1");
+        let found = Found { version: Some("1".to_owned()), ..Found::default() };
+        hub.judged([("b".to_owned(), Seen { found, newest: None })]);
+        bell.ring();
+        assert_eq!(told(never).await, 0, "it has been judged already");
+        drop(guards);
+        assert!(hub.watchers().task.is_none() && hub.watchers().seen.is_empty());
     }
 }

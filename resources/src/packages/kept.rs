@@ -8,18 +8,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use mgmt_engine::resource::Fault;
 
-/// What tells two versions of some files apart: device, inode, size, times of contents and of change.
+/// What tells two versions of some files apart: device, inode, size, time of the contents. Not the time of change: who only
+/// reads a database of SQLite changes the owner of its journal to what it was.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Stamp(Vec<Option<Version>>);
 
-type Version = (u64, u64, u64, i64, i64, i64, i64);
+type Version = (u64, u64, u64, i64, i64);
 
 impl Stamp {
     /// Of these files as they stand. One that cannot be looked at counts as missing: who reads it says more.
     pub(super) fn of<P: AsRef<Path>>(paths: &[P]) -> Self {
         let one = |path: &P| {
             let of = fs::metadata(path).ok()?;
-            Some((of.dev(), of.ino(), of.size(), of.mtime(), of.mtime_nsec(), of.ctime(), of.ctime_nsec()))
+            Some((of.dev(), of.ino(), of.size(), of.mtime(), of.mtime_nsec()))
         };
         Self(paths.iter().map(one).collect())
     }

@@ -131,11 +131,13 @@ impl<'t> Transaction<'t> {
         }
         let after =
             trouble.map(|trouble| format!(" (their lists could not be renewed: {trouble})")).unwrap_or_default();
-        let Some(Offer { newest, versions }) = self.offers.get(&member.name) else {
+        let Some(Offer { newest, versions, partial }) = self.offers.get(&member.name) else {
             return Some(Unable::may_pass(format!("the sources of packages know none of this name{after}")));
         };
         match &member.wanted {
-            Wanted::Version(wanted) if !versions.iter().any(|version| super::same_version(version, wanted)) => {
+            Wanted::Version(wanted)
+                if !partial && !versions.iter().any(|version| super::same_version(version, wanted)) =>
+            {
                 let shown: Vec<_> = versions.iter().take(VERSIONS_SHOWN).map(String::as_str).collect();
                 let shown = if shown.is_empty() { "none".to_owned() } else { shown.join(", ") };
                 Some(Unable::may_pass(format!("there is no version {wanted} of it, only {shown}{after}")))

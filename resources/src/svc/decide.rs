@@ -69,6 +69,8 @@ pub(super) struct Drift {
     /// How it stands, for people.
     pub(super) file_state: String,
     pub(super) failed: bool,
+    /// Its last run.
+    pub(super) invocation: String,
 }
 
 impl Drift {
@@ -112,8 +114,12 @@ pub(super) fn decide(wants: &Wants, unit: &Unit) -> Result<Verdict, Impossible> 
     if unit.needs_reload || (unit.load == Load::Bad && unit.load_error.ends_with(BUSY)) {
         return Ok(Verdict::Drifted(Drift { reload: true, ..Drift::default() }));
     }
-    let mut drift =
-        Drift { file_state: unit.file_state.clone(), failed: unit.active == Active::Failed, ..Drift::default() };
+    let mut drift = Drift {
+        file_state: unit.file_state.clone(),
+        failed: unit.active == Active::Failed,
+        invocation: unit.invocation.clone(),
+        ..Drift::default()
+    };
     match wants.startup {
         Some(Startup::Enabled) => drift.enable = is_to_be_enabled(unit)?,
         Some(Startup::Disabled) => drift.disable = is_to_be_disabled(unit)?,

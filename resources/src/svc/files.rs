@@ -1,6 +1,6 @@
 //! Where a unit's files may stand, and the links that enable it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,12 @@ const LINKED: usize = 2;
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 /// Links that are watched, at most: an install section names one or two.
 const LINKS_MAX: usize = 32;
+
+/// Drop-ins that are told apart, at most.
+const DROP_INS_MAX: usize = 256;
+
+/// Paths that stand, each with what changes when it is replaced or written.
+pub(super) type Stamps = BTreeMap<PathBuf, (u64, i64, i64)>;
 
 /// The places by the unit's name alone.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -52,6 +58,19 @@ impl Files {
         };
         let linked = directories[..LINKED.min(directories.len())].to_vec();
         Self { entries: each(""), drop_ins: each(".d"), linked, unit: unit.to_owned() }
+    }
+
+    /// What stands in these places now, so that it can be told from what will.
+    pub(super) fn stamps(&self) -> Stamps {
+        use std::os::unix::fs::MetadataExt as _;
+        let inside = self.drop_ins.iter().filter_map(|at| std::fs::read_dir(at).ok()).flatten();
+        let inside = inside.filter_map(|entry| Some(entry.ok()?.path())).take(DROP_INS_MAX);
+        let all = self.entries.iter().chain(&self.drop_ins).cloned().chain(inside);
+        let stamp = |path: PathBuf| {
+            let found = path.symlink_metadata().ok()?;
+            Some((path, (found.ino(), found.mtime(), found.mtime_nsec())))
+        };
+        all.filter_map(stamp).collect()
     }
 
     /// What else it is read from, and the links that enable it or would: from its own install section.

@@ -15,8 +15,6 @@ const JOURNAL_LINES: &str = "5";
 const JOURNAL_WITHIN: Duration = Duration::from_secs(5);
 /// As much of them as that.
 const JOURNAL_BYTES_MAX: usize = 4 * 1024;
-/// What a unit's result is when systemd refuses to start it, as it was started too often.
-const LIMITED: &str = "start-limit-hit";
 /// How often systemd is told to read its files again in one repair, while somebody goes on to change them.
 const RELOADS_MAX: usize = 3;
 
@@ -29,23 +27,28 @@ impl Svc {
                 break;
             }
             self.tracks.outdates(&self.look().await?);
+            let stamps = self.files.stamps();
             self.manager().reload().await?;
-            deeds = vec!["unit files read again"];
-            drift = match self.decide(&self.look().await?) {
+            let unit = self.look().await?;
+            if unit.needs_reload {
+                // There are units of which systemd says so for ever, such as a masked one that has drop-ins.
+                self.tracks.is_never_read(stamps);
+            } else {
+                deeds = vec!["unit files read again"];
+            }
+            drift = match self.decide(&unit) {
                 Ok(Verdict::Drifted(drift)) => drift,
-                Ok(Verdict::Fine | Verdict::Wait(_)) => Drift::default(),
                 // What it can never be is said by the look that follows.
-                Err(_) => return Ok(Applied::changed("unit files read again")),
+                Ok(Verdict::Fine | Verdict::Wait(_)) | Err(_) => Drift::default(),
             };
         }
         deeds.extend(self.set_startup(&drift).await?);
         let mut refreshed = false;
-        if drift.start {
-            self.start(drift.failed, work).await?;
-            (deeds, refreshed) = (with(deeds, "started"), true);
+        if drift.start && self.start(&drift, work).await? {
+            deeds.push("started");
+            refreshed = true;
         }
-        if drift.stop {
-            self.job(Verb::Stop, "stop", work).await?;
+        if drift.stop && self.job(Verb::Stop, "stop", work).await? {
             deeds.push("stopped");
         }
         if deeds.is_empty() {
@@ -74,24 +77,29 @@ impl Svc {
         Ok(Some(deed))
     }
 
-    async fn start(&self, failed: bool, work: &Work) -> Result<(), Fault> {
-        // Who is started too often in too short a time is refused by systemd. That is meant for those that fail again and
-        // again: what others have stopped, or what met the limit before our time, may start.
-        let limited_before =
-            failed && self.result().await.as_deref() == Some(LIMITED) && !self.tracks.was_limited(false);
-        if limited_before {
-            self.manager().reset_failed(&self.unit).await?;
-        }
+    /// Whether it has started. Not, where somebody else wanted something else of it meanwhile.
+    async fn start(&self, drift: &Drift, work: &Work) -> Result<bool, Fault> {
+        let tried = self.tracks.starts();
         let mut started = self.job(Verb::Start, "start", work).await;
-        if started.is_err() && self.result().await.as_deref() == Some(LIMITED) {
-            if failed {
-                self.tracks.was_limited(true);
-            } else {
-                self.manager().reset_failed(&self.unit).await?;
-                started = self.job(Verb::Start, "start", work).await;
+        if let Err(fault) = &started {
+            // Who is started too often in too short a time is refused by systemd: it fails, and there was no new run. That
+            // is meant for those that fail again and again; what others have stopped, or what had failed before our time,
+            // may start.
+            let unit = self.manager().look(&self.unit).await?;
+            if unit.active != Active::Failed || unit.invocation != drift.invocation {
+                return started;
             }
+            if drift.failed && tried {
+                return Err(Fault::new(format!(
+                    "{fault}; systemd refuses to start it again so soon (StartLimitBurst=)"
+                )));
+            }
+            self.manager().reset_failed(&self.unit).await?;
+            started = self.job(Verb::Start, "start", work).await;
         }
-        started?;
+        if !started? {
+            return Ok(false);
+        }
         let unit = self.manager().look(&self.unit).await?;
         if unit.active == Active::Inactive && unit.job.is_none() {
             return Err(Fault::new(format!(
@@ -100,7 +108,7 @@ impl Svc {
                 self.unit
             )));
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The unit's own result, such as `exit-code`.
@@ -125,20 +133,22 @@ impl Svc {
             return Ok(Applied::Unchanged);
         }
         if unit.can_reload && !self.tracks.is_outdated(&unit) {
-            self.job(Verb::Reload, "reload", work).await?;
-            return Ok(Applied::changed("reloaded"));
+            let done = self.job(Verb::Reload, "reload", work).await?;
+            return if done { Ok(Applied::changed("reloaded")) } else { Err(replaced("reload")) };
         }
-        self.job(Verb::Restart, "restart", work).await?;
-        Ok(Applied::changed("restarted"))
+        let done = self.job(Verb::Restart, "restart", work).await?;
+        if done { Ok(Applied::changed("restarted")) } else { Err(replaced("restart")) }
     }
 
-    async fn job(&self, verb: Verb, what: &str, work: &Work) -> Result<(), Fault> {
+    /// Whether it was done. Not, where somebody else has cancelled it, or has put another job into its place.
+    async fn job(&self, verb: Verb, what: &str, work: &Work) -> Result<bool, Fault> {
         if work.stop.urgency() >= Urgency::Cancel {
             return Err(Fault::new(format!("was told to end before its {what}")));
         }
         let ended = self.manager().job(verb, &self.unit, &work.stop).await?;
         let result = match ended {
-            Ended::Done => return Ok(()),
+            Ended::Done => return Ok(true),
+            Ended::Otherwise(result) if result == "canceled" => return Ok(false),
             Ended::Stopped => {
                 let unit = self.manager().look(&self.unit).await?;
                 self.tracks.give_up(&unit);
@@ -158,7 +168,7 @@ impl Svc {
             Verb::Reload => false,
         };
         if result == "unknown" && (well || verb == Verb::Reload) {
-            return Ok(());
+            return Ok(true);
         }
         Err(self.failure(what, &result, &unit).await)
     }
@@ -202,7 +212,6 @@ impl Svc {
     }
 }
 
-fn with<'d>(mut deeds: Vec<&'d str>, deed: &'d str) -> Vec<&'d str> {
-    deeds.push(deed);
-    deeds
+fn replaced(what: &str) -> Fault {
+    Fault::new(format!("its {what} was cancelled by somebody else, or made way for another job"))
 }

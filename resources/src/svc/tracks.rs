@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mgmt_engine::resource::{Fault, Signal};
 
 use super::decide::{Startup, Wants};
+use super::files::Stamps;
 use crate::systemd::{Active, Subscriber, Unit};
 use crate::watches::{Guard, Watches};
 
@@ -27,8 +28,10 @@ struct Inner {
     given_up: Option<(String, Active)>,
     /// The run that began before systemd read other files for it.
     outdated: Option<String>,
-    /// Our own last start met the limit of starts.
-    limited: bool,
+    /// We have started it, or tried to.
+    started: bool,
+    /// What stood on disk when systemd had read all of it and still said that it had not.
+    never_read: Option<Stamps>,
     /// What has been said of it already.
     said: bool,
 }
@@ -93,9 +96,28 @@ impl Tracks {
         self.lock().subscriber
     }
 
-    /// Our own start of it met the limit of starts, or not.
-    pub(super) fn was_limited(&self, limited: bool) -> bool {
-        std::mem::replace(&mut self.lock().limited, limited)
+    /// The unit is to be looked at again.
+    pub(super) fn raise(&self) {
+        let signal = self.lock().armed.as_ref().map(|(_, signal)| signal.clone());
+        if let Some(signal) = signal {
+            signal.raise();
+        }
+    }
+
+    /// We are about to start it. Whether we have done so before.
+    pub(super) fn starts(&self) -> bool {
+        std::mem::replace(&mut self.lock().started, true)
+    }
+
+    /// systemd says that it has not read what was on disk, and has just read it.
+    pub(super) fn is_never_read(&self, stamps: Stamps) {
+        self.lock().never_read = Some(stamps);
+    }
+
+    /// Whether that was so of what is on disk now.
+    pub(super) fn was_never_read(&self, stamps: impl FnOnce() -> Stamps) -> bool {
+        let never = self.lock().never_read.clone();
+        never.is_some_and(|never| never == stamps())
     }
 
     /// Enabling it has changed nothing.

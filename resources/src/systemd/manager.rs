@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use mgmt_engine::resource::{Fault, Signal, Stop, Urgency};
-use tokio::sync::{Mutex, watch as latest};
+use tokio::sync::{Mutex, Semaphore, watch as latest};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use zbus::export::serde::Serialize;
@@ -23,6 +23,10 @@ use crate::watches::Watches;
 /// Who waits in the middle of something for a lost bus to come back waits so long.
 const RETURN_WITHIN: Duration = Duration::from_secs(30);
 
+/// Calls that wait for an answer at once. A bus allows a connection 128 (`max_replies_per_connection`), and others use
+/// ours as well.
+const CALLS_MAX: usize = 64;
+
 /// A service manager: of the machine, or of a user. Shared by all that ask it.
 #[derive(Debug)]
 pub struct Manager {
@@ -37,6 +41,7 @@ pub struct Manager {
     /// How many reloads have been asked for, and how many of these had been when the last finished one began.
     reloads_asked: AtomicU64,
     reloads_done: Mutex<u64>,
+    calls: Semaphore,
 }
 
 /// The follower's task, which ends with this.
@@ -106,6 +111,7 @@ impl Manager {
             follower: OnceLock::new(),
             reloads_asked: AtomicU64::new(0),
             reloads_done: Mutex::new(0),
+            calls: Semaphore::new(CALLS_MAX),
         }
     }
 
@@ -170,9 +176,7 @@ impl Manager {
 
     /// Whether it is enabled, as `systemctl is-enabled` says it; empty where it has no file.
     async fn file_state(&self, unit: &str) -> Result<String, Fault> {
-        let connection = self.connection().await?;
-        let reply = connection.call_method(Some(NAME), PATH, Some(MANAGER), "GetUnitFileState", &(unit,)).await;
-        match reply {
+        match self.asked(PATH, MANAGER, "GetUnitFileState", &(unit,)).await? {
             Ok(reply) => text(&reply),
             Err(error) if is_no_file(&error) => Ok(String::new()),
             // There is one, and it cannot be read: the unit itself says why.
@@ -187,9 +191,8 @@ impl Manager {
     /// systemd cannot be reached.
     pub async fn of_type(&self, unit: &str, property: &str) -> Result<Option<String>, Fault> {
         let Some(interface) = unit.rsplit_once('.').and_then(|(_, suffix)| interface(suffix)) else { return Ok(None) };
-        let connection = self.connection().await?;
-        let (path, properties) = (unit::path(unit), "org.freedesktop.DBus.Properties");
-        let reply = connection.call_method(Some(NAME), path, Some(properties), "Get", &(interface, property)).await;
+        let reply =
+            self.asked(&unit::path(unit), "org.freedesktop.DBus.Properties", "Get", &(interface, property)).await?;
         let Ok(reply) = reply else { return Ok(None) };
         let body = reply.body();
         Ok(match body.deserialize::<Value<'_>>() {
@@ -290,9 +293,7 @@ impl Manager {
     /// # Errors
     /// systemd cannot be reached.
     pub async fn kill(&self, unit: &str, signal: i32) -> Result<(), Fault> {
-        let connection = self.connection().await?;
-        let body = (unit, "all", signal);
-        match connection.call_method(Some(NAME), PATH, Some(MANAGER), "KillUnit", &body).await {
+        match self.asked(PATH, MANAGER, "KillUnit", &(unit, "all", signal)).await? {
             Ok(_) => Ok(()),
             Err(error) if name(&error) == Some("org.freedesktop.systemd1.NoSuchUnit") => Ok(()),
             Err(error) => Err(Fault::new(told(&error))),
@@ -318,8 +319,7 @@ impl Manager {
     /// Whether systemd still has this job.
     pub(super) async fn has_job(&self, job: &str) -> Result<bool, Fault> {
         let Some(id) = job.rsplit('/').next().and_then(|id| id.parse::<u32>().ok()) else { return Ok(false) };
-        let connection = self.connection().await?;
-        match connection.call_method(Some(NAME), PATH, Some(MANAGER), "GetJob", &(id,)).await {
+        match self.asked(PATH, MANAGER, "GetJob", &(id,)).await? {
             Ok(_) => Ok(true),
             Err(error) if name(&error) == Some("org.freedesktop.systemd1.NoSuchJob") => Ok(false),
             Err(error) => Err(Fault::new(told(&error))),
@@ -329,8 +329,7 @@ impl Manager {
     /// Cancels a job, if it is still there.
     pub(super) async fn cancel(&self, job: &str) -> Result<(), Fault> {
         let Some(id) = job.rsplit('/').next().and_then(|id| id.parse::<u32>().ok()) else { return Ok(()) };
-        let connection = self.connection().await?;
-        match connection.call_method(Some(NAME), PATH, Some(MANAGER), "CancelJob", &(id,)).await {
+        match self.asked(PATH, MANAGER, "CancelJob", &(id,)).await? {
             Ok(_) => Ok(()),
             Err(error) if name(&error) == Some("org.freedesktop.systemd1.NoSuchJob") => Ok(()),
             Err(error) => Err(Fault::new(told(&error))),
@@ -362,9 +361,20 @@ impl Manager {
         method: &str,
         body: &(impl Serialize + DynamicType + Sync),
     ) -> Result<Message, Fault> {
+        self.asked(path, interface, method, body).await?.map_err(|error| Fault::new(told(&error)))
+    }
+
+    /// Asks, and gets the answer or systemd's refusal.
+    async fn asked(
+        &self,
+        path: &str,
+        interface: &str,
+        method: &str,
+        body: &(impl Serialize + DynamicType + Sync),
+    ) -> Result<zbus::Result<Message>, Fault> {
         let connection = self.connection().await?;
-        let reply = connection.call_method(Some(NAME), path, Some(interface), method, body).await;
-        reply.map_err(|error| Fault::new(told(&error)))
+        let _place = self.calls.acquire().await.expect("it is never closed");
+        Ok(connection.call_method(Some(NAME), path, Some(interface), method, body).await)
     }
 
     /// The connection, once signals are followed on it.

@@ -23,6 +23,11 @@ struct Script {
 }
 
 impl Scripted {
+    /// Another version stands, by somebody else's hand.
+    pub(crate) fn put(&self, name: &str, version: &str) {
+        self.0.lock().unwrap().stand.insert(name.to_owned(), stand(version, false));
+    }
+
     pub(crate) fn found(&self, names: &[&str]) -> Founds {
         let script = self.0.lock().unwrap();
         names.iter().map(|name| ((*name).to_owned(), script.stand.get(*name).cloned().unwrap_or_default())).collect()
@@ -73,6 +78,7 @@ fn offer(versions: &[&str]) -> Offer {
     Offer {
         newest: versions.first().map(|&version| version.to_owned()),
         versions: versions.iter().map(|&version| version.to_owned()).collect(),
+        partial: false,
     }
 }
 

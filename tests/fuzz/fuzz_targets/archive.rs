@@ -1,0 +1,5 @@
+//! See `archives::archive`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| targets::archives::archive(bytes));

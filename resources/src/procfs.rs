@@ -16,6 +16,8 @@ pub(crate) async fn follow(path: &'static str, signal: Signal) -> Result<(), Fau
     let path = Path::new(path);
     let fault = |error| Fault::path("follow", path, error);
     let file = File::open(path).map_err(fault)?;
+    // A file keeps the descriptor that it shows, which is all that the new name's caller has to promise.
+    #[expect(deprecated, reason = "the new name is unsafe, for types that may show another descriptor")]
     let armed = AsyncFd::with_interest(file, Interest::PRIORITY).map_err(fault)?;
     loop {
         // The first time for what has changed before it was armed.

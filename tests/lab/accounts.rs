@@ -112,7 +112,7 @@ fn who_is_logged_in_is_not_removed_and_goes_later() {
     needs!(BOOTED);
     let host = Booted::up();
     let gone = "graph: gone\nresources:\n  group:\n  - {name: web, state: absent}\n  user:\n  - {name: bob, group: web, state: absent}\n";
-    host.run(&["sh", "-c", "groupadd web && useradd -m -g web bob"]);
+    host.run(&["sh", "-c", "groupadd web && useradd -m -d /srv/bob -g web bob"]);
     host.run(&["sh", "-c", "setsid su bob -c 'exec sleep 1000' >/dev/null 2>&1 </dev/null & echo"]);
     until("bob runs something", || host.shell("pgrep -u bob sleep") != "");
     let said = applied(&host, gone);
@@ -124,7 +124,7 @@ fn who_is_logged_in_is_not_removed_and_goes_later() {
     let said = applied(&host, gone);
     assert!(said.contains("2 changed"), "{said}");
     assert_eq!(host.shell("getent passwd bob; getent group web"), "");
-    assert_eq!(host.shell("test -d /home/bob && echo there"), "there\n", "a home is left");
+    assert_eq!(host.shell("test -d /srv/bob && echo there"), "there\n", "a home is left");
 }
 
 #[test]

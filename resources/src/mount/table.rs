@@ -28,12 +28,8 @@ pub(super) struct Mounted {
 pub(super) fn at(path: &Path) -> Result<Option<Mounted>, Fault> {
     let text = fs::read(TABLE).map_err(|error| Fault::path("read", Path::new(TABLE), error))?;
     // Later mounts at the same point stand on top of earlier ones.
-    Ok(text
-        .split(|byte| *byte == b'\n')
-        .filter_map(parse)
-        .filter(|(point, _)| point == path)
-        .map(|(_, mounted)| mounted)
-        .last())
+    let mut mounts = text.rsplit(|byte| *byte == b'\n').filter_map(parse);
+    Ok(mounts.find(|(point, _)| point == path).map(|(_, mounted)| mounted))
 }
 
 /// `36 35 98:0 /root /point rw,noatime shared:1 - ext3 /dev/root rw,errors=continue`.

@@ -262,7 +262,7 @@ fn put_if(key: &Key, test: Test, value: Value) -> Txn {
 
 fn build(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Problem>> {
     let mut problems = Vec::new();
-    let name = params.filled("key").unwrap_or_else(|| context.name.to_owned());
+    let name = params.filled("key").unwrap_or_else(|| context.called.to_owned());
     let value = params.bytes("value");
     let (raise, mapped) = (params.bool("skiplessthan").unwrap_or(false), params.bool("mapped").unwrap_or(false));
     let field = "key";

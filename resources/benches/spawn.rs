@@ -105,6 +105,7 @@ fn resource(cwd: Option<&str>) -> AnyResource {
     let context = Context {
         host: &host,
         name: "bench",
+        called: "bench",
         first_dialect: false,
         sensitive: false,
         grouped: true,

@@ -308,7 +308,7 @@ impl Resource for Cron {
 
 fn build(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Problem>> {
     let mut problems = Vec::new();
-    let stem = units::stem(context.name).map_err(|why| problems.push(Problem::new("", why))).unwrap_or_default();
+    let stem = units::stem(context.called).map_err(|why| problems.push(Problem::new("", why))).unwrap_or_default();
     let wanted = params.filled("state").as_deref() != Some("absent");
     let job = job(params, wanted, &mut problems);
     if !problems.is_empty() {
@@ -318,7 +318,7 @@ fn build(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Proble
     let mode = if context.sensitive { "0600" } else { "0644" };
     let file = |suffix: &str, text: fn(&str, &Job) -> String| {
         let path = Path::new(UNITS).join(format!("{stem}.{suffix}"));
-        let contents = job.as_ref().map(|job| text(context.name, job).into_bytes());
+        let contents = job.as_ref().map(|job| text(context.called, job).into_bytes());
         File::written(&path, contents, mode, context).map(|file| (path, file))
     };
     let (timer_path, timer) = file("timer", units::timer)?;

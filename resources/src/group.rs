@@ -183,21 +183,22 @@ fn build(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Proble
     let mut problems = Vec::new();
     let absent = params.text("state").as_deref() == Some("absent");
     let gid = editing::number(params, "gid", &mut problems);
-    if let Some(why) = editing::wrong_name(context.name) {
+    if let Some(why) = editing::wrong_name(context.called) {
         problems.push(Problem::new("", format!("the name of the resource is the group's, and {why}")));
     }
-    if absent && context.name == "root" {
+    if absent && context.called == "root" {
         problems.push(Problem::new("state", "the group root is never removed"));
     }
     if !problems.is_empty() {
         return Err(problems);
     }
-    let name = context.name.to_owned();
+    let name = context.called.to_owned();
+    let claims = Some(format!("the group {name}"));
     let facets = match absent {
-        true => Facets { wants: vec![Anchor::Leaves(name.clone())], ..Facets::default() },
+        true => Facets { wants: vec![Anchor::Leaves(name.clone())], claims, ..Facets::default() },
         false => {
             let names = std::iter::once(name.clone()).chain(gid.map(|gid| gid.to_string()));
-            Facets { provides: names.map(Anchor::Group).collect(), ..Facets::default() }
+            Facets { provides: names.map(Anchor::Group).collect(), claims, ..Facets::default() }
         }
     };
     let want = if absent { Want::Absent } else { Want::Exists { gid } };
@@ -220,7 +221,10 @@ mod tests {
         let (managed, trees) = (&managed, &trees);
         let (sensitive, grouped, first_dialect, beneath) = (false, true, false, None);
         let host = &host;
-        build(&mut params, &Context { host, name, first_dialect, sensitive, grouped, managed, trees, beneath })
+        build(
+            &mut params,
+            &Context { host, name, called: name, first_dialect, sensitive, grouped, managed, trees, beneath },
+        )
     }
 
     #[test]

@@ -164,7 +164,7 @@ fn build(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Proble
     let fields = ["hostname", "pretty_hostname", "static_hostname", "transient_hostname"];
     let [mut name, pretty, fixed, transient] = fields.map(|field| params.filled(field));
     if name.is_none() && pretty.is_none() && fixed.is_none() && transient.is_none() {
-        name = Some(context.name.to_owned());
+        name = Some(context.called.to_owned());
     }
     let mut problems = Vec::new();
     let mut check = |field: &'static str, name: &Option<String>, wrong: fn(&str) -> Option<&'static str>| {

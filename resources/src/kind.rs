@@ -177,6 +177,9 @@ pub struct Context<'a> {
     pub host: &'a Arc<Host>,
     /// The resource's name.
     pub name: &'a str,
+    /// What its author has called it, which is the same unless it comes from another host: there its name has that host
+    /// in it. What stands for a parameter that was not given is this one.
+    pub called: &'a str,
     /// The file was written in the first dialect (`types:`), where some defaults differ.
     pub first_dialect: bool,
     /// Contents, commands and output must appear nowhere.

@@ -167,7 +167,7 @@ impl Msg {
 
 fn build(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Problem>> {
     let mut problems = Vec::new();
-    let body = params.text("body").unwrap_or_else(|| context.name.to_owned());
+    let body = params.text("body").unwrap_or_else(|| context.called.to_owned());
     if body.len() > BODY_BYTES_MAX {
         problems.push(Problem::new("body", format!("has {} bytes, and may have {BODY_BYTES_MAX}", body.len())));
     }

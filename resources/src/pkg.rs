@@ -116,7 +116,7 @@ impl Resource for Pkg {
 
 fn build(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Problem>> {
     let mut problems = Vec::new();
-    let package = context.name.to_owned();
+    let package = context.called.to_owned();
     problems.extend(misnamed(&package).map(|why| Problem::new("name", format!("'{package}' {why}"))));
     let wanted = wanted(&params.filled("state").unwrap_or_else(|| "installed".to_owned()));
     let provider = match params.filled("provider").as_deref() {
@@ -137,9 +137,10 @@ fn build(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Proble
         let (name, paths) = (package.clone(), context.host.packages.ships(provider, &package).into());
         Shipped { name, paths }
     });
+    let claims = Some(format!("the package {package}"));
     let host = HostRef(Arc::clone(context.host));
     let resource = Arc::new(Pkg { package, wanted, provider, grouped: context.grouped, host });
-    Ok(Built { resource, facets: Facets { ships, ..Facets::default() }, warnings: Vec::new() })
+    Ok(Built { resource, facets: Facets { ships, claims, ..Facets::default() }, warnings: Vec::new() })
 }
 
 /// Why this cannot be the name of a package. Tools take some names for patterns, options, or removals.
@@ -204,6 +205,7 @@ mod tests {
         let context = Context {
             host: &host,
             name,
+            called: name,
             first_dialect: false,
             sensitive: false,
             grouped: true,

@@ -248,7 +248,7 @@ fn build(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Proble
         _ => None,
     });
     let session = params.bool("session").unwrap_or(false);
-    let unit = name::unit(context.name).map_err(|message| vec![Problem::new("", message)])?;
+    let unit = name::unit(context.called).map_err(|message| vec![Problem::new("", message)])?;
     let files = Files::of(&unit, session);
     let facets = facets(&unit, session, &files);
     let svc = Svc {

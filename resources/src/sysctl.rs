@@ -251,7 +251,7 @@ async fn look_again(signal: Signal) -> Result<(), Fault> {
 
 fn build(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Problem>> {
     let mut problems = Vec::new();
-    let text = params.filled("key").unwrap_or_else(|| context.name.to_owned());
+    let text = params.filled("key").unwrap_or_else(|| context.called.to_owned());
     let key = Key::parse(&text);
     if key.is_none() {
         problems.push(Problem::new("key", format!("'{}' is no name of a parameter", text.escape_debug())));
@@ -269,12 +269,14 @@ fn build(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Proble
     let setting = Setting { text: format!("# kept by mgmt\n{key} = {value}\n") };
     let host = HostRef(Arc::clone(context.host));
     let persisted = persist.then(|| EditedFile::new(&path, setting, host));
+    let claims = Some(format!("the parameter {key}"));
     let facets = match persist {
-        false => Facets::default(),
+        false => Facets { claims, ..Facets::default() },
         true => Facets {
             wants: vec![Anchor::Parent(path.clone()), Anchor::Shipped(path.clone())],
             provides: vec![Anchor::Path(path.clone())],
             owns: Some(path),
+            claims,
             ..Facets::default()
         },
     };

@@ -161,6 +161,7 @@ fn converge(scenario: &Scenario, root: &Path) {
     let context = Context {
         host: &host,
         name: "x",
+        called: "x",
         first_dialect: false,
         sensitive: false,
         grouped: true,

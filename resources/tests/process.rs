@@ -51,6 +51,7 @@ fn exec_with(directory: &Path, set: &[(&'static str, &str)], more: impl FnOnce(&
     let context = Context {
         host: &host,
         name: "test",
+        called: "test",
         first_dialect: false,
         sensitive: false,
         grouped: true,

@@ -154,7 +154,7 @@ impl<'a> Collected<'a, '_> {
         if self.ids.contains(&id) {
             return Err(no(format!("this host has a {id} of its own")));
         }
-        let (declared, built) = self.built(item, id.clone(), params, sensitive)?;
+        let (declared, built) = self.built(item, (id.clone(), &offer.id.name), params, sensitive)?;
         let path = built.facets.owns.clone();
         if let Some((claim, owner)) = built.facets.claims.as_ref().and_then(|claim| self.claims.get_key_value(claim)) {
             return Err(No(format!("{claim} is that of {owner}"), path));
@@ -169,12 +169,19 @@ impl<'a> Collected<'a, '_> {
         Ok(())
     }
 
-    fn built(&self, item: &Item, id: Id, params: Params, sensitive: bool) -> Result<Kept<'static>, No> {
+    fn built(
+        &self,
+        item: &Item,
+        (id, called): (Id, &str),
+        params: Params,
+        sensitive: bool,
+    ) -> Result<Kept<'static>, No> {
         let mut meta = meta::defaults(self.builder.options);
         meta.sensitive = sensitive;
         let path = path_of(&params);
         let mut declared = Declared::of(id, item.info, Form::Collected(params.clone()), item.place, meta);
         declared.params = params;
+        declared.called = Some(called.to_owned());
         declared.beneath.clone_from(&item.pattern);
         let nothing = Arc::new(BTreeSet::new());
         match self.builder.one(&mut declared, (&nothing, &nothing)) {

@@ -31,6 +31,8 @@ pub(super) struct Declared<'d> {
     pub(super) here: bool,
     pub(super) meta: Meta,
     pub(super) params: Params,
+    /// What another host calls it.
+    pub(super) called: Option<String>,
     /// Where it must stay, if somebody else named it.
     pub(super) beneath: Option<PathBuf>,
     /// Edges written inside of it.
@@ -61,6 +63,7 @@ impl<'d> Declared<'d> {
             here: true,
             meta,
             params: Params::default(),
+            called: None,
             beneath: None,
             wishes: Vec::new(),
             semaphores: Vec::new(),

@@ -252,10 +252,11 @@ impl Builder<'_> {
         declared: &mut Declared<'_>,
         (managed, trees): Reached<'_>,
     ) -> (Option<Built>, Vec<Wrong>) {
-        let Declared { id, info, first_dialect, params, meta, beneath, .. } = declared;
+        let Declared { id, info, first_dialect, params, meta, beneath, called, .. } = declared;
         let context = Context {
             host: self.host,
             name: &id.name,
+            called: called.as_deref().unwrap_or(&id.name),
             first_dialect: *first_dialect,
             sensitive: meta.sensitive,
             grouped: meta.autogroup,

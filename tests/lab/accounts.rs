@@ -41,7 +41,7 @@ fn applied(host: &Booted, graph: &str) -> String {
 fn repaired(host: &Booted, what: &str, line: &str, right: impl Fn() -> bool) {
     let said = host.shell(line);
     let start = Instant::now();
-    until(what, || right());
+    until(what, right);
     say(&format!("repaired {:?} after: {line} {said}", start.elapsed()));
 }
 
@@ -94,7 +94,7 @@ fn parts_of_the_machine_are_made_kept_and_found_right() {
     repaired(&host, "a block is back", "sed -i '/192.0.2.1/d' /etc/hosts", || {
         host.read("/etc/hosts").unwrap().ends_with(hosts)
     });
-    repaired(&host, "a mount is back", "umount /srv/data", &mounted);
+    repaired(&host, "a mount is back", "umount /srv/data", mounted);
     repaired(&host, "its options are back", "mount -o remount,size=2m,suid /srv/data", mounted);
     repaired(&host, "a line of fstab is back", "sed -i '/srv.data/d' /etc/fstab", || {
         host.read("/etc/fstab").unwrap().contains("/srv/data")
@@ -114,13 +114,13 @@ fn who_is_logged_in_is_not_removed_and_goes_later() {
     let gone = "graph: gone\nresources:\n  group:\n  - {name: web, state: absent}\n  user:\n  - {name: bob, group: web, state: absent}\n";
     host.run(&["sh", "-c", "groupadd web && useradd -m -d /srv/bob -g web bob"]);
     host.run(&["sh", "-c", "setsid su bob -c 'exec sleep 1000' >/dev/null 2>&1 </dev/null & echo"]);
-    until("bob runs something", || host.shell("pgrep -u bob sleep") != "");
+    until("bob runs something", || !host.shell("pgrep -u bob sleep").is_empty());
     let said = applied(&host, gone);
     assert!(said.contains("user bob is currently used by process"), "{said}");
     assert!(said.contains("end what it runs"), "{said}");
     assert_eq!(host.shell("id -ng bob"), "web\n", "nothing is half removed");
     host.shell("pkill -u bob");
-    until("bob runs nothing", || host.shell("pgrep -u bob") == "");
+    until("bob runs nothing", || host.shell("pgrep -u bob").is_empty());
     let said = applied(&host, gone);
     assert!(said.contains("2 changed"), "{said}");
     assert_eq!(host.shell("getent passwd bob; getent group web"), "");
@@ -145,12 +145,12 @@ fn a_mount_in_use_is_told_and_goes_later() {
     let host = Booted::up();
     host.run(&["sh", "-c", "mkdir /srv/m && mount -t tmpfs tmpfs /srv/m"]);
     host.run(&["sh", "-c", "cd /srv/m && setsid sleep 1000 >/dev/null 2>&1 </dev/null & echo"]);
-    until("somebody is in it", || host.shell("fuser -m /srv/m 2>/dev/null") != "");
+    until("somebody is in it", || !host.shell("fuser -m /srv/m 2>/dev/null").is_empty());
     let gone = "graph: g\nresources:\n  mount:\n  - {name: /srv/m, state: unmounted}\n";
     let said = applied(&host, gone);
     assert!(said.contains("/srv/m is busy (process ") && said.contains(" sleep)"), "{said}");
     host.shell("pkill sleep");
-    until("nobody is in it", || host.shell("pgrep sleep") == "");
+    until("nobody is in it", || host.shell("pgrep sleep").is_empty());
     assert!(applied(&host, gone).contains("1 changed"));
     let mut other = String::from("graph: g\nresources:\n  mount:\n");
     writeln!(other, "  - {{name: /srv/m, device: /dev/none, fstype: ext4, persist: false}}").unwrap();

@@ -13,7 +13,7 @@ const STRIP_MAX: u64 = 100;
 
 pub(super) fn build(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Problem>> {
     let mut problems = Vec::new();
-    let named = context.name.starts_with('/').then(|| context.name.to_owned());
+    let named = context.called.starts_with('/').then(|| context.called.to_owned());
     let (source, path) = (params.filled("source"), params.filled("path").or(named));
     for (field, given) in [("source", &source), ("path", &path)] {
         if given.is_none() {

@@ -36,6 +36,7 @@ fn built(name: &str, directory: &Path, set: &[(&'static str, Value)]) -> Result<
     let context = Context {
         host: &host,
         name,
+        called: name,
         first_dialect: false,
         sensitive: false,
         grouped: true,

@@ -114,6 +114,7 @@ impl Bench {
         let context = Context {
             host: &host,
             name: "x",
+            called: "x",
             first_dialect: self.first_dialect,
             sensitive: false,
             grouped: true,

@@ -89,7 +89,7 @@ pub(super) fn build(params: &mut Params, context: &Context<'_>) -> Result<Built,
 }
 
 fn path(params: &mut Params, context: &Context<'_>, problems: &mut Vec<Problem>) -> PathBuf {
-    let path = params.filled("path").unwrap_or_else(|| context.name.to_owned());
+    let path = params.filled("path").unwrap_or_else(|| context.called.to_owned());
     let normal = normal(Path::new(&path));
     if !path.starts_with('/') || path.contains('\0') {
         problems.push(Problem::new("path", format!("{} is not absolute", path.escape_debug())));
@@ -119,15 +119,16 @@ fn what(params: &mut Params, problems: &mut Vec<Problem>) -> Option<What> {
 }
 
 fn facets(path: &Path, want: &Want, persisted: bool) -> Facets {
+    let claims = Some(format!("the mount point {}", path.display()));
     let mut wants = vec![Anchor::Path(path.to_path_buf()), Anchor::Parent(path.to_path_buf())];
     wants.push(Anchor::Shipped(path.to_path_buf()));
     if persisted {
         wants.push(Anchor::Path(FSTAB.into()));
     }
-    let Want::Mounted(what) = want else { return Facets { wants, ..Facets::default() } };
+    let Want::Mounted(what) = want else { return Facets { wants, claims, ..Facets::default() } };
     if what.device.starts_with('/') {
         let device = normal(Path::new(&what.device));
         wants.extend([Anchor::Path(device.clone()), Anchor::Shipped(device)]);
     }
-    Facets { provides: vec![Anchor::Path(path.to_path_buf())], wants, ..Facets::default() }
+    Facets { provides: vec![Anchor::Path(path.to_path_buf())], wants, claims, ..Facets::default() }
 }

@@ -17,6 +17,7 @@ fn built(set: &[(&'static str, Value)]) -> Result<Built, Vec<String>> {
     let context = Context {
         host: &host,
         name: "hello",
+        called: "hello",
         first_dialect: false,
         sensitive: false,
         grouped: true,

@@ -176,6 +176,7 @@ fn built(host: &Arc<crate::Host>, name: &str, pairs: &[(&'static str, &str)]) ->
     let context = Context {
         host,
         name,
+        called: name,
         first_dialect: false,
         sensitive: false,
         grouped: true,

@@ -74,6 +74,7 @@ impl Bed {
         let context = Context {
             host: &self.host,
             name: "it",
+            called: "it",
             first_dialect: false,
             sensitive: self.sensitive,
             grouped: true,

@@ -77,7 +77,7 @@ const fn field(name: &'static str, shape: Shape, default: &'static str, doc: &'s
 
 pub(super) fn build(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Problem>> {
     let mut problems = Vec::new();
-    let name = context.name.to_owned();
+    let name = context.called.to_owned();
     let absent = params.text("state").as_deref() == Some("absent");
     let desired = desired(params, &mut problems);
     if let Some(why) = editing::wrong_name(&name) {
@@ -143,13 +143,14 @@ fn path(params: &mut Params, field: &'static str, problems: &mut Vec<Problem>) -
 
 /// Its groups come first, and so does what its home is made in. Where it goes, it leaves them first.
 fn facets(name: &str, absent: bool, desired: &Desired) -> Facets {
+    let claims = Some(format!("the user {name}"));
     let primary = desired.group.clone().or_else(|| desired.gid.map(|gid| gid.to_string()));
     // Without one of its own choice it gets, or is removed with, the group of its name.
     let primary = primary.unwrap_or_else(|| name.to_owned());
     let groups: BTreeSet<String> = std::iter::once(primary).chain(desired.groups.iter().flatten().cloned()).collect();
     if absent {
         let left = groups.into_iter().chain(std::iter::once(name.to_owned())).collect::<BTreeSet<_>>();
-        return Facets { provides: left.into_iter().map(Anchor::Leaves).collect(), ..Facets::default() };
+        return Facets { provides: left.into_iter().map(Anchor::Leaves).collect(), claims, ..Facets::default() };
     }
     let names = std::iter::once(name.to_owned()).chain(desired.uid.map(|uid| uid.to_string()));
     let mut provides: Vec<Anchor> = names.map(Anchor::User).collect();
@@ -163,5 +164,5 @@ fn facets(name: &str, absent: bool, desired: &Desired) -> Facets {
         wants.push(Anchor::Path(shell.clone()));
         wants.push(Anchor::Shipped(shell.clone()));
     }
-    Facets { provides, wants, ..Facets::default() }
+    Facets { provides, wants, claims, ..Facets::default() }
 }

@@ -20,6 +20,7 @@ fn built(name: &str, pairs: &[(&'static str, Value)]) -> Result<Built, Vec<Probl
         &Context {
             host: &host,
             name,
+            called: name,
             first_dialect: false,
             sensitive: false,
             grouped: true,

@@ -8,7 +8,18 @@ use super::machine::Need;
 use super::scratch::{Ended, HOST, MGMT, Scratch};
 
 /// One resource of each kind that works through something of the machine, and what it has to say here.
-const KINDS: &[(&str, &str, &str)] = &[];
+const KINDS: &[(&str, &str, &str)] = &[
+    ("svc", "state: running", "this needs systemd, and here"),
+    ("cron", "schedule: daily, cmd: /mgmt --version", "needs systemd"),
+    ("pkg", "state: installed", "XX"),
+    ("pkg", "state: installed, provider: apt", "this machine has no apt-get, so provider apt cannot be used"),
+    ("pkg", "state: installed, provider: dnf", "XX"),
+    ("user", "state: exists", "this machine has no 'useradd': install its package"),
+    ("group", "state: exists", "this machine has no 'groupadd': install its package"),
+    ("mount", "path: /etc, device: none, fstype: tmpfs", "XX"),
+    ("sysctl", "key: kernel.hostname, value: it", "XX"),
+    ("download", "url: 'https://localhost/it', path: /it", "this machine has no certificates to check https by"),
+];
 
 #[test]
 fn each_kind_says_in_one_line_what_is_missing() {

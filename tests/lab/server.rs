@@ -158,3 +158,39 @@ fn the_story_of_a_server() {
     assert_eq!(agent.end(), Some(0), "{}", server.host.log());
     assert!(server.plan().contains("plan: 3 ok"), "it is still so");
 }
+
+#[test]
+fn two_hundred_services_and_five_hundred_packages_in_one_graph() {
+    needs!(BOOTED, REPOSITORY);
+    let mut host = Booted::up();
+    host.packages("many", 500);
+    host.attach();
+    let mut graph = "graph: large\nresources:\n  svc:\n".to_owned();
+    for number in 1..=200 {
+        let unit = format!("/etc/systemd/system/s{number}.service");
+        host.write(&unit, "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n");
+        graph += &format!("  - {{name: s{number}, state: running, startup: enabled}}\n");
+    }
+    graph += "  pkg:\n";
+    for number in 1..=500 {
+        graph += &format!("  - {{name: many{number}, state: installed}}\n");
+    }
+    host.write("/etc/mgmt/large.yaml", &graph);
+    let apply = |what: &str| {
+        let start = Instant::now();
+        let ended = host.ended(&["mgmt", "apply", "--prefix", "/var/lib/large", "/etc/mgmt/large.yaml"]).expect(0);
+        let all = ended.out + &ended.err;
+        let last = all.lines().last().unwrap_or_default();
+        say(&format!("200 services and 500 packages, {what}: {:.2} s: {last}", start.elapsed().as_secs_f64()));
+        last.to_owned()
+    };
+    let first = apply("converge");
+    assert!(first.contains("700 changed"), "{first}");
+    let second = apply("re-check");
+    assert!(second.contains("700 as wanted"), "{second}");
+    let agent = host.agent(&graph);
+    until_within(PATIENT, "the agent is converged", || host.log().contains("converged"));
+    let memory = host.shell("grep -E 'VmRSS|VmHWM' /proc/$(cat /run/agent.pid)/status | tr -s '\\t\\n' ' '");
+    say(&format!("200 services and 500 packages, an agent: {memory}"));
+    assert_eq!(agent.end(), Some(0), "{}", host.log());
+}

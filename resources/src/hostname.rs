@@ -100,7 +100,7 @@ impl Resource for Hostname {
             files.map(|file| self.host.watches.path(Path::new(file), signal)).collect::<Result<Vec<_>, _>>()?;
         let held = Box::new(guards);
         Ok(match self.wanted.iter().any(|(which, _)| *which == Which::Transient) {
-            true => Watch::Both(held, Box::pin(procfs::follow(KERNEL, signal.clone()))),
+            true => Watch::Both(held, procfs::follow(KERNEL, signal.clone())?),
             false => Watch::Held(held),
         })
     }

@@ -100,7 +100,7 @@ impl Resource for Mount {
     type Drift = Drift;
 
     fn watch(&self, signal: &Signal) -> Result<Watch, Fault> {
-        let task = Box::pin(procfs::follow(TABLE, signal.clone()));
+        let task = procfs::follow(TABLE, signal.clone())?;
         Ok(match &self.persisted {
             None => Watch::Task(task),
             Some(file) => Watch::Both(Box::new(file.watch(signal)?), task),

@@ -10,6 +10,7 @@ use mgmt_engine::resource::{Applied, Check, Drift, Fault, Look, Resource, Signal
 
 use crate::host::{Host, HostRef};
 use crate::kind::{Built, Context, Facets, Field, KindInfo, Params, Problem, Shape, Shipped};
+use crate::machine::Machine;
 use crate::packages::{Lack, Provider, Wanted};
 
 /// The kind's table entry.
@@ -72,6 +73,8 @@ struct Pkg {
     package: String,
     wanted: Wanted,
     provider: Provider,
+    /// Why it is a provider that nobody has asked for.
+    unknown_tool: Option<String>,
     grouped: bool,
     host: HostRef,
 }
@@ -97,7 +100,11 @@ impl Resource for Pkg {
     }
 
     async fn check(&self, _: &Look) -> Result<Check<Wrong>, Fault> {
-        let lack = self.host.packages.lack(self.provider, &self.package, &self.wanted).await?;
+        let lack = self.host.packages.lack(self.provider, &self.package, &self.wanted).await;
+        let lack = lack.map_err(|fault| match &self.unknown_tool {
+            Some(tool) => Fault::new(format!("{tool}, and {fault}")),
+            None => fault,
+        })?;
         Ok(lack.map_or(Check::Converged, |lack| Check::Drifted(Wrong(lack))))
     }
 
@@ -119,7 +126,9 @@ fn build(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Proble
     let package = context.called.to_owned();
     problems.extend(misnamed(&package).map(|why| Problem::new("name", format!("'{package}' {why}"))));
     let wanted = wanted(&params.filled("state").unwrap_or_else(|| "installed".to_owned()));
-    let provider = match params.filled("provider").as_deref() {
+    let provider = params.filled("provider");
+    let auto = provider.as_deref().is_none_or(|provider| provider == "auto");
+    let provider = match provider.as_deref() {
         Some("apt") => Provider::Apt,
         Some("dnf") => Provider::Dnf,
         Some("packagekit") => Provider::PackageKit,
@@ -133,14 +142,24 @@ fn build(params: &mut Params, context: &Context<'_>) -> Result<Built, Vec<Proble
             return Err(problems);
         }
     };
+    let unknown_tool = auto.then(|| unknown_tool(&context.host.machine)).flatten();
     let ships = (wanted != Wanted::Uninstalled).then(|| {
         let (name, paths) = (package.clone(), context.host.packages.ships(provider, &package).into());
         Shipped { name, paths }
     });
     let claims = Some(format!("the package {package}"));
     let host = HostRef(Arc::clone(context.host));
-    let resource = Arc::new(Pkg { package, wanted, provider, grouped: context.grouped, host });
+    let resource = Arc::new(Pkg { package, wanted, provider, unknown_tool, grouped: context.grouped, host });
     Ok(Built { resource, facets: Facets { ships, claims, ..Facets::default() }, warnings: Vec::new() })
+}
+
+/// What to say of a machine whose own tool is none that is known here.
+fn unknown_tool(machine: &Machine) -> Option<String> {
+    match machine.package_manager {
+        Some("apt" | "dnf") => None,
+        Some(other) => Some(format!("{other} is not known here (but apt and dnf are)")),
+        None => Some("this machine has no package tool (apt, dnf)".to_owned()),
+    }
 }
 
 /// Why this cannot be the name of a package. Tools take some names for patterns, options, or removals.
@@ -191,7 +210,6 @@ fn is_version(text: &str) -> bool {
 mod tests {
     use super::*;
     use crate::kind::Value;
-    use crate::machine::Machine;
     use crate::watches::Watches;
     use std::collections::BTreeSet;
 

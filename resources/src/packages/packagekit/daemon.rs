@@ -114,7 +114,11 @@ impl Daemon {
 
     /// Runs one transaction to its end; what packages it named.
     pub(super) async fn transaction(&self, call: Call<'_>) -> Result<BTreeSet<Row>, Trouble> {
-        let connection = self.bus.connection().await.map_err(|fault| Trouble::whole(fault.to_string()))?;
+        let connection = self
+            .bus
+            .connection()
+            .await
+            .map_err(|fault| Trouble::whole(format!("PackageKit cannot be asked: {fault}")))?;
         let said = |error: zbus::Error| Trouble::whole(unasked(&error));
         let made =
             connection.call_method(Some(NAME), PATH, Some(NAME), "CreateTransaction", &()).await.map_err(said)?;

@@ -145,10 +145,11 @@ impl Follower {
             Err(error) if crate::bus::name(&error) == Some("org.freedesktop.systemd1.AlreadySubscribed") => {}
             Err(error) => return Err(Fault::new(format!("systemd sends no signals: {}", told(&error)))),
         }
-        self.standing.send_replace(Standing::Following(connection.clone()));
-        // At first nobody has looked yet: they wait for this very moment.
-        if self.been.swap(true, Ordering::Relaxed) {
-            tracing::info!("systemd is back: everything is looked at again");
+        let before = self.standing.send_replace(Standing::Following(connection.clone()));
+        // At first nobody has looked yet: they wait for this very moment. Unless it was not there at first: then they
+        // have been told so, and that is what has changed.
+        if self.been.swap(true, Ordering::Relaxed) || matches!(before, Standing::Away(_)) {
+            tracing::info!("systemd is there: everything is looked at again");
             self.registry.interrupted();
             self.registry.raise_all();
         }

@@ -395,9 +395,9 @@ fn a_lost_bus_or_systemd_is_come_back_to() {
         // Nobody can have heard of this while it happened.
         "systemctl stop dbus.socket dbus.service 2>/dev/null; systemctl stop sleeps; systemctl start dbus.socket dbus.service",
     ] {
-        let before = count(&host, "systemd is back");
+        let before = count(&host, "systemd is there");
         host.shell(lost);
-        wait::until(&format!("it is back after {lost}"), || count(&host, "systemd is back") > before);
+        wait::until(&format!("it is back after {lost}"), || count(&host, "systemd is there") > before);
         sleeps.comes_to("active", "enabled", lost);
         host.shell("systemctl stop sleeps");
         sleeps.comes_to("active", "enabled", &format!("a stop after {lost}"));

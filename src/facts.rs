@@ -6,10 +6,9 @@
 
 mod parse;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use mgmt_resources::machine::Machine;
+use mgmt_resources::machine::{Machine, Root};
 use serde::Serialize;
 
 /// What is known of this host.
@@ -60,8 +59,8 @@ impl Facts {
 
     /// Those that files below `root` tell; what only the kernel knows is this machine's.
     fn below(root: &Path) -> Self {
-        let reader = Reader { root };
         let Machine { os, init, package_manager } = Machine::below(root);
+        let root = Root(root);
         let uname = rustix::system::uname();
         let kernel = uname.release().to_string_lossy().into_owned();
         let uid = rustix::process::geteuid().as_raw();
@@ -72,11 +71,11 @@ impl Facts {
             init,
             package_manager,
             cpus: std::thread::available_parallelism().ok().map(usize::from),
-            memory: reader.text("proc/meminfo").and_then(|text| parse::memory(&text)),
+            memory: root.text("proc/meminfo").and_then(|text| parse::memory(&text)),
             uid,
-            user: reader.text("etc/passwd").and_then(|text| parse::user(&text, uid)),
-            container: reader.container(&kernel),
-            virtualization: reader.virtualization(),
+            user: root.text("etc/passwd").and_then(|text| parse::user(&text, uid)),
+            container: container(root, &kernel),
+            virtualization: virtualization(root),
             kernel,
         }
     }
@@ -87,61 +86,37 @@ pub fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// Reads files below a directory.
-struct Reader<'a> {
-    root: &'a Path,
+fn container(root: Root<'_>, kernel: &str) -> Option<String> {
+    // Every container manager that follows the common interface writes its name here.
+    if let Some(name) = root.line("run/systemd/container") {
+        return Some(name);
+    }
+    let hint = if root.exists("run/.containerenv") {
+        "podman"
+    } else if root.exists(".dockerenv") {
+        "docker"
+    } else if kernel.to_lowercase().contains("microsoft") {
+        "wsl"
+    } else {
+        return None;
+    };
+    Some(hint.to_owned())
 }
 
-impl Reader<'_> {
-    fn path(&self, name: &str) -> PathBuf {
-        self.root.join(name)
+fn virtualization(root: Root<'_>) -> Option<&'static str> {
+    if root.line("sys/hypervisor/type").as_deref() == Some("xen") {
+        return Some("xen");
     }
-
-    fn exists(&self, name: &str) -> bool {
-        // A link to somewhere outside of the root counts: it shows that something has been installed.
-        self.path(name).symlink_metadata().is_ok()
-    }
-
-    fn text(&self, name: &str) -> Option<String> {
-        fs::read(self.path(name)).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    /// The only line of a file.
-    fn line(&self, name: &str) -> Option<String> {
-        self.text(name).map(|text| text.trim().to_owned()).filter(|line| !line.is_empty())
-    }
-
-    fn container(&self, kernel: &str) -> Option<String> {
-        // Every container manager that follows the common interface writes its name here.
-        if let Some(name) = self.line("run/systemd/container") {
-            return Some(name);
-        }
-        let hint = if self.exists("run/.containerenv") {
-            "podman"
-        } else if self.exists(".dockerenv") {
-            "docker"
-        } else if kernel.to_lowercase().contains("microsoft") {
-            "wsl"
-        } else {
-            return None;
-        };
-        Some(hint.to_owned())
-    }
-
-    fn virtualization(&self) -> Option<&'static str> {
-        if self.line("sys/hypervisor/type").as_deref() == Some("xen") {
-            return Some("xen");
-        }
-        let read = |name: &str| self.line(&format!("sys/class/dmi/id/{name}")).unwrap_or_default();
-        parse::hypervisor(&read("sys_vendor"), &read("product_name")).or_else(|| {
-            let cpus = self.text("proc/cpuinfo")?;
-            parse::is_virtual(&cpus).then_some("other")
-        })
-    }
+    let read = |name: &str| root.line(&format!("sys/class/dmi/id/{name}")).unwrap_or_default();
+    parse::hypervisor(&read("sys_vendor"), &read("product_name")).or_else(|| {
+        let cpus = root.text("proc/cpuinfo")?;
+        parse::is_virtual(&cpus).then_some("other")
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;

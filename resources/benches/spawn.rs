@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench, read by people")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -101,18 +101,7 @@ fn resource(cwd: Option<&str>) -> AnyResource {
     if let Some(cwd) = cwd {
         params.set("cwd", Value::Text(cwd.to_owned()));
     }
-    let managed = Arc::new(BTreeSet::new());
-    let context = Context {
-        host: &host,
-        name: "bench",
-        called: "bench",
-        first_dialect: false,
-        sensitive: false,
-        grouped: true,
-        managed: &managed,
-        trees: &managed,
-        beneath: None,
-    };
+    let context = Context::of(&host, "bench");
     (INFO.build)(&mut params, &context).unwrap().resource
 }
 

@@ -217,14 +217,7 @@ mod tests {
         let mut params = Params::default();
         pairs.iter().for_each(|(field, value)| params.set(field, value.clone()));
         let host = Arc::new(Host::with(Watches::shared()));
-        let (managed, trees) = (Arc::default(), Arc::default());
-        let (managed, trees) = (&managed, &trees);
-        let (sensitive, grouped, first_dialect, beneath) = (false, true, false, None);
-        let host = &host;
-        build(
-            &mut params,
-            &Context { host, name, called: name, first_dialect, sensitive, grouped, managed, trees, beneath },
-        )
+        build(&mut params, &Context::of(&host, name))
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use mgmt_engine::erased::AnyResource;
 
@@ -194,6 +194,27 @@ pub struct Context<'a> {
     /// The resource was named by somebody else, and must stay below this directory, whatever happens to the names on the
     /// way. Normalised; the resource's path begins with it and is written without `..` and `.`. Heeded by `file`.
     pub beneath: Option<&'a Path>,
+}
+
+/// Of a resource that has nothing to leave alone.
+static NOTHING: LazyLock<Arc<BTreeSet<PathBuf>>> = LazyLock::new(Arc::default);
+
+impl<'a> Context<'a> {
+    /// For a resource of this name, with nothing special about it.
+    #[must_use]
+    pub fn of(host: &'a Arc<Host>, name: &'a str) -> Self {
+        Self {
+            host,
+            name,
+            called: name,
+            first_dialect: false,
+            sensitive: false,
+            grouped: true,
+            managed: &NOTHING,
+            trees: &NOTHING,
+            beneath: None,
+        }
+    }
 }
 
 /// A resource, and what others may know of it.

@@ -51,7 +51,7 @@ impl Machine {
     /// The one whose files are below `root`.
     #[must_use]
     pub fn below(root: &Path) -> Self {
-        let reader = Reader { root };
+        let reader = Root(root);
         Self { os: reader.os(), init: reader.init(), package_manager: reader.package_manager() }
     }
 
@@ -68,22 +68,34 @@ impl Machine {
     }
 }
 
-struct Reader<'a> {
-    root: &'a Path,
-}
+/// Files below a directory, which need not be there.
+#[derive(Debug, Clone, Copy)]
+pub struct Root<'a>(pub &'a Path);
 
-impl Reader<'_> {
-    fn path(&self, name: &str) -> PathBuf {
-        self.root.join(name)
+impl Root<'_> {
+    /// Where a file is.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
     }
 
-    fn exists(&self, name: &str) -> bool {
+    /// Whether there is anything of this name.
+    #[must_use]
+    pub fn exists(&self, name: &str) -> bool {
         // A link to somewhere outside of the root counts: it shows that something has been installed.
         self.path(name).symlink_metadata().is_ok()
     }
 
-    fn text(&self, name: &str) -> Option<String> {
+    /// A file's text, if it can be read.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<String> {
         fs::read(self.path(name)).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The only line of a file.
+    #[must_use]
+    pub fn line(&self, name: &str) -> Option<String> {
+        self.text(name).map(|text| text.trim().to_owned()).filter(|line| !line.is_empty())
     }
 
     fn os(&self) -> Os {
@@ -98,7 +110,7 @@ impl Reader<'_> {
         if self.exists("run/openrc") {
             return Some("openrc".to_owned());
         }
-        self.text("proc/1/comm").map(|text| text.trim().to_owned()).filter(|line| !line.is_empty())
+        self.line("proc/1/comm")
     }
 
     fn package_manager(&self) -> Option<&'static str> {

@@ -211,7 +211,6 @@ mod tests {
     use super::*;
     use crate::kind::Value;
     use crate::watches::Watches;
-    use std::collections::BTreeSet;
 
     fn built(name: &str, state: Option<&str>) -> Result<Built, Vec<String>> {
         let mut params = Params::default();
@@ -219,18 +218,8 @@ mod tests {
             params.set("state", Value::Text(state.to_owned()));
         }
         let machine = Machine { package_manager: Some("apt"), ..Machine::default() };
-        let (host, managed) = (Arc::new(Host { machine, ..Host::with(Watches::shared()) }), Arc::new(BTreeSet::new()));
-        let context = Context {
-            host: &host,
-            name,
-            called: name,
-            first_dialect: false,
-            sensitive: false,
-            grouped: true,
-            managed: &managed,
-            trees: &managed,
-            beneath: None,
-        };
+        let host = Arc::new(Host { machine, ..Host::with(Watches::shared()) });
+        let context = Context::of(&host, name);
         let told = |problem: Problem| format!("{}: {}", problem.field, problem.message);
         build(&mut params, &context).map_err(|problems| problems.into_iter().map(told).collect())
     }

@@ -2,7 +2,6 @@
 //! after the next run, nothing of the killed one. Needs strace, which can kill at a chosen call.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test without the harness")]
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -156,19 +155,8 @@ fn converge(scenario: &Scenario, root: &Path) {
         params.set(field.name, value);
     }
     let host = Arc::new(Host::with(mgmt_resources::watches::Watches::start().unwrap()));
-    let managed = Arc::new(BTreeSet::new());
     let beneath = scenario.beneath.map(|name| root.join(name));
-    let context = Context {
-        host: &host,
-        name: "x",
-        called: "x",
-        first_dialect: false,
-        sensitive: false,
-        grouped: true,
-        managed: &managed,
-        trees: &managed,
-        beneath: beneath.as_deref(),
-    };
+    let context = Context { beneath: beneath.as_deref(), ..Context::of(&host, "x") };
     let resource = (file::INFO.build)(&mut params, &context).unwrap().resource;
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         match Arc::clone(&resource).check(Look::because(Cause::First)).await.unwrap() {

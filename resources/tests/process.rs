@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test, run without the harness")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,18 +47,7 @@ fn exec_with(directory: &Path, set: &[(&'static str, &str)], more: impl FnOnce(&
     more(&mut params);
     set.iter().for_each(|(field, value)| params.set(field, Value::Text((*value).to_owned())));
     params.set("env", Value::Map(BTreeMap::from([("OUT".to_owned(), directory.join("out").display().to_string())])));
-    let managed = Arc::new(BTreeSet::new());
-    let context = Context {
-        host: &host,
-        name: "test",
-        called: "test",
-        first_dialect: false,
-        sensitive: false,
-        grouped: true,
-        managed: &managed,
-        trees: &managed,
-        beneath: None,
-    };
+    let context = Context::of(&host, "test");
     (INFO.build)(&mut params, &context).unwrap().resource
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::kind::{Anchor, Built, Context, Params, Value};
 use mgmt_engine::resource::{Promise, Sink, Stop, Ticket, Urgency};
 use rustix::process::Pid;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -32,18 +32,8 @@ fn text(text: &str) -> Value {
 fn built(name: &str, directory: &Path, set: &[(&'static str, Value)]) -> Result<Built, Vec<String>> {
     let mut params = Params::default();
     set.iter().for_each(|(field, value)| params.set(field, value.clone()));
-    let (host, managed) = (test_host(directory), Arc::new(BTreeSet::new()));
-    let context = Context {
-        host: &host,
-        name,
-        called: name,
-        first_dialect: false,
-        sensitive: false,
-        grouped: true,
-        managed: &managed,
-        trees: &managed,
-        beneath: None,
-    };
+    let host = test_host(directory);
+    let context = Context::of(&host, name);
     build::build(&mut params, &context)
         .map_err(|problems| problems.into_iter().map(|p| format!("{}: {}", p.field, p.message)).collect())
 }

@@ -112,15 +112,11 @@ impl Bench {
         let (managed, trees) = (Arc::new(self.managed.clone()), Arc::new(self.trees.clone()));
         let beneath = self.beneath.map(|name| self.path(name));
         let context = Context {
-            host: &host,
-            name: "x",
-            called: "x",
             first_dialect: self.first_dialect,
-            sensitive: false,
-            grouped: true,
             managed: &managed,
             trees: &trees,
             beneath: beneath.as_deref(),
+            ..Context::of(&host, "x")
         };
         (INFO.build)(&mut params, &context)
     }

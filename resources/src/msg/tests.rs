@@ -3,7 +3,6 @@
 use super::*;
 use crate::Host;
 use crate::kind::Value;
-use std::collections::BTreeSet;
 use tokio::net::UnixDatagram;
 
 fn host() -> Arc<Host> {
@@ -13,18 +12,8 @@ fn host() -> Arc<Host> {
 fn built(set: &[(&'static str, Value)]) -> Result<Built, Vec<String>> {
     let mut params = Params::default();
     set.iter().for_each(|(field, value)| params.set(field, value.clone()));
-    let (host, managed) = (host(), Arc::new(BTreeSet::new()));
-    let context = Context {
-        host: &host,
-        name: "hello",
-        called: "hello",
-        first_dialect: false,
-        sensitive: false,
-        grouped: true,
-        managed: &managed,
-        trees: &managed,
-        beneath: None,
-    };
+    let host = host();
+    let context = Context::of(&host, "hello");
     build(&mut params, &context).map_err(|problems| {
         problems.into_iter().map(|problem| format!("{}: {}", problem.field, problem.message)).collect()
     })

@@ -173,17 +173,7 @@ fn built(host: &Arc<crate::Host>, name: &str, pairs: &[(&'static str, &str)]) ->
         let value = if *field == "session" { Value::Bool(*value == "true") } else { Value::Text((*value).to_owned()) };
         params.set(field, value);
     }
-    let context = Context {
-        host,
-        name,
-        called: name,
-        first_dialect: false,
-        sensitive: false,
-        grouped: true,
-        managed: &Arc::default(),
-        trees: &Arc::default(),
-        beneath: None,
-    };
+    let context = Context::of(host, name);
     build(&mut params, &context)
 }
 

@@ -70,18 +70,7 @@ impl Bed {
             };
             params.set(field.name, value);
         }
-        let managed = Arc::default();
-        let context = Context {
-            host: &self.host,
-            name: "it",
-            called: "it",
-            first_dialect: false,
-            sensitive: self.sensitive,
-            grouped: true,
-            managed: &managed,
-            trees: &managed,
-            beneath: None,
-        };
+        let context = Context { sensitive: self.sensitive, ..Context::of(&self.host, "it") };
         build(&mut params, &context).map_err(|problems| {
             let lines: Vec<_> = problems.into_iter().map(|p| format!("{}: {}", p.field, p.message)).collect();
             self.clean(lines.join("\n"))

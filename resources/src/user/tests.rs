@@ -14,21 +14,7 @@ fn built(name: &str, pairs: &[(&'static str, Value)]) -> Result<Built, Vec<Probl
     let mut params = Params::default();
     pairs.iter().for_each(|(field, value)| params.set(field, value.clone()));
     let host = std::sync::Arc::new(Host::with(Watches::shared()));
-    let (managed, trees) = (std::sync::Arc::default(), std::sync::Arc::default());
-    build(
-        &mut params,
-        &Context {
-            host: &host,
-            name,
-            called: name,
-            first_dialect: false,
-            sensitive: false,
-            grouped: true,
-            managed: &managed,
-            trees: &trees,
-            beneath: None,
-        },
-    )
+    build(&mut params, &Context::of(&host, name))
 }
 
 fn text(text: &str) -> Value {

@@ -2,7 +2,7 @@
 //!
 //! What stands at the path, and how a new version comes to stand there, is as for every file; only where the contents
 //! come from is different, and that is all that is here: `url` says what is asked for, `client` speaks to servers, and
-//! [`Fetch`] judges and makes contents.
+//! `Fetch` judges and makes contents.
 
 mod client;
 #[cfg(test)]
